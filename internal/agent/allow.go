@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 
+	"nightferry/internal/apply"
 	"nightferry/internal/durable"
 )
 
@@ -136,7 +137,7 @@ func (id *Identity) splitTarget(target string) (clean, root, rest string, err er
 				break
 			}
 			if err != nil {
-				return "", "", "", fmt.Errorf("target %q: %w", target, err)
+				return "", "", "", &apply.UnreadableError{Target: target, Err: err}
 			}
 			if !info.IsDir() || info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 {
 				return "", "", "", fmt.Errorf("target %q: %q: %w", target, at, durable.ErrLink)

@@ -70,7 +70,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // a halt order that arrives after the check has succeeded is ignored
 		f.Verdict, f.Error = runs.Stopped, cerr.Error()
 	case cerr != nil:
-		f.Verdict, f.Error = runs.Failed, cerr.Error()
+		f.Verdict, cerr = a.failureState(r.Target, cerr)
+		f.Error = cerr.Error()
 	case e.lacks != "":
 		f.Error = e.lacks
 	case e.different > 0:
@@ -89,7 +90,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 			return false, err
 		}
 	}
-	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
+	failed := f.Verdict == runs.Failed || f.Verdict == runs.Unreadable
+	if failed || f.Verdict == runs.Stopped {
 		done.Start = 0 // the sync request is still pending
 	}
 	if err := a.closeRun(ctx, done, hold, &f, nil); err != nil {
@@ -98,7 +100,7 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	if f.Verdict == runs.Different || f.Verdict == runs.Verified || f.Verdict == runs.Emptied {
 		a.scrubs.noteLooked(r.Channel)
 	}
-	return f.Verdict == runs.Failed, nil
+	return failed, nil
 }
 
 // examination is one check in progress.

@@ -34,9 +34,9 @@ func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desire
 		}
 		return false, nil
 	}
-	target, err := a.id.checkAllowed(want.Target)
+	target, err := a.reachTarget(want.Target)
 	if err != nil {
-		return false, a.refuseTarget(ctx, want, left, err)
+		return a.endUnreached(ctx, want, left, err)
 	}
 	r, err := a.beginRun(ctx, want, left)
 	if err != nil {
@@ -235,7 +235,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	case is[*apply.EmptiedError](aerr):
 		f.Verdict = runs.Emptied
 	default:
-		f.Verdict = runs.Failed
+		f.Verdict, aerr = a.failureState(r.Target, aerr)
 	}
 	if aerr != nil {
 		f.Error = aerr.Error()
@@ -256,7 +256,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 		a.noteRemaining(&r, res)
 	}
 	done := r
-	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped || f.Verdict == runs.Emptied {
+	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped || f.Verdict.LostTarget() {
 		done.Start = 0 // the sync request is still pending
 	}
 	err = a.closeRun(ctx, done, hold, &f, res)
@@ -333,7 +333,7 @@ func (a *agent) endAbandoned(ctx, rctx context.Context, r spool.Run) error {
 		return err
 	}
 	f := wire.Finished{Verdict: runs.Stopped, Error: errSuperseded.Error()}
-	target, aerr := a.id.checkAllowed(r.Target)
+	target, aerr := a.reachTarget(r.Target)
 	if aerr == nil && !r.DryRun {
 		keep := context.WithoutCancel(ctx)
 		t := &eventRecorder{a: a, ctx: keep, run: &r}
@@ -343,26 +343,40 @@ func (a *agent) endAbandoned(ctx, rctx context.Context, r spool.Run) error {
 		a.noteUnfinished(&r)
 		return nil
 	}
-	if aerr != nil {
-		f.Verdict, f.Error = runs.Failed, aerr.Error()
-	}
 	if ctx.Err() != nil {
 		return nil
+	}
+	if aerr != nil {
+		f.Verdict, aerr = a.failureState(r.Target, aerr)
+		f.Error = aerr.Error()
 	}
 	return a.closeRun(ctx, r, nil, &f, nil)
 }
 
-// refuseTarget rejects a target without touching it. It logs each target once.
-func (a *agent) refuseTarget(ctx context.Context, want wire.Desired, left *spool.Run, why error) error {
-	a.logNote(Error, want.Channel, "a target is refused", why)
+// endUnreached ends a run whose target is not allowed, or cannot be read, without touching the target. An unreadable
+// target is tried again; a refused one only when the desired state changes.
+func (a *agent) endUnreached(ctx context.Context, want wire.Desired, left *spool.Run, why error) (again bool, err error) {
+	a.logNote(Error, want.Channel, "a target is not used", why)
+	state := runs.Refused
+	if again = is[*apply.UnreadableError](why); again {
+		state = runs.Unreadable
+	}
 	r, err := a.beginRun(ctx, want, left)
 	if err == nil {
-		err = a.closeRun(ctx, r, nil, &wire.Finished{Verdict: runs.Refused, Error: why.Error()}, nil)
+		if again {
+			r.Start = 0 // the sync request is still pending
+		}
+		err = a.closeRun(ctx, r, nil, &wire.Finished{Verdict: state, Error: why.Error()}, nil)
 	}
 	a.mu.Lock()
-	a.refused[want.Channel] = refusalKey(&want)
+	if n := a.next[want.Channel]; again {
+		n.why = string(state) + " " + why.Error()
+		a.next[want.Channel] = n
+	} else {
+		a.refused[want.Channel] = refusalKey(&want)
+	}
 	a.mu.Unlock()
-	return a.reportFullDisk(ctx, err)
+	return again, a.reportFullDisk(ctx, err)
 }
 
 // updateProblems updates a channel's open incidents after its last run.

@@ -152,7 +152,7 @@ func preparationJob(jobs map[string]*job) *job {
 // prepareRun finishes an interrupted commit, plans the next run, asks for
 // presigned URLs and stores them in the spool.
 func (a *agent) prepareRun(ctx, rctx context.Context, j *job, p *preparation, want wire.Desired, left *spool.Run) error {
-	target, err := a.id.checkAllowed(want.Target)
+	target, err := a.reachTarget(want.Target)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (a *agent) prepareRun(ctx, rctx context.Context, j *job, p *preparation, wa
 // finishCommit finishes the commit that an earlier process left, if there is one. The
 // run stays open, so its final report includes these outcomes.
 func (a *agent) finishCommit(ctx, rctx context.Context, r spool.Run) error {
-	target, err := a.id.checkAllowed(r.Target)
+	target, err := a.reachTarget(r.Target)
 	if err != nil || r.DryRun {
 		return err
 	}

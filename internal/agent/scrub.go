@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -101,7 +100,10 @@ func (c *scrubs) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64,
 	if !holdsDesired(have, want) || want.Start > obeyed {
 		return at, due
 	}
-	target, err := c.s.id.checkAllowed(want.Target)
+	target, err := c.s.reachTarget(want.Target)
+	if is[*apply.UnreadableError](err) {
+		return now, true // the run reports it
+	}
 	if err != nil {
 		return at, due
 	}
@@ -147,7 +149,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		if want.Scrub <= 0 || !holdsDesired(findHeld(have, want.Channel), want) {
 			continue
 		}
-		target, err := a.id.checkAllowed(want.Target)
+		target, err := a.reachTarget(want.Target)
 		if err != nil {
 			continue
 		}
@@ -200,8 +202,8 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 		a.scrubs.mu.Lock()
 		defer a.scrubs.mu.Unlock()
 		p.began, p.done = sc.checks.Began, sc.checks.Done
-		// If the scrub's own records vanished, a run has to find out which other files did.
-		p.owed = p.owed || sc.owed || errors.Is(failed, fs.ErrNotExist)
+		// If the scrub's own records vanished, or cannot be read, a run has to find out which other files did.
+		p.owed = p.owed || sc.owed || failed != nil
 		p.retry = time.Time{}
 		if failed != nil {
 			p.retry = a.o.Now().Add(scrubRetry)

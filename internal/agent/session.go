@@ -17,6 +17,7 @@ type session struct {
 	root     *durable.Root // the state directory
 	spool    *spool.Spool
 	bus      Bus
+	reaches  *reaches
 	instance []byte // of this process
 
 	coreClock, storeClock offset
@@ -35,6 +36,6 @@ type session struct {
 }
 
 func newSession(o Options, id *Identity, root *durable.Root, sp *spool.Spool) session {
-	return session{o: o, id: id, root: root, spool: sp, instance: random16(),
+	return session{o: o, id: id, root: root, spool: sp, reaches: newReaches(), instance: random16(),
 		hello: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16), link: coreLink{news: make(signal, 1)}}
 }

@@ -114,6 +114,7 @@ var entries = []Entry{
 	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; closes when a run ends well", Remedy: "correct the cause named in the text, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
 	{Kind: Target + "-emptied", Object: Channel, Cause: "a target that held a release has no record of it any more, as when its volume is not mounted; nothing was changed there; closes when a run finds the record", Remedy: "on that server, mount the volume of the folder that the text names, then `nightferry verify --site NAME --channel CHANNEL`; if the folder is to be filled anew: `nightferry sync --site NAME --channel CHANNEL --adopt --now`"},
 	{Kind: Target + "-refused", Object: Channel, Cause: "the configuration names a target folder that the site does not allow; nothing was changed there; closes when a run starts in an allowed one", Remedy: "correct `targets` in the configuration and `nightferry core reload`; or, on that server, add the folder to `allow` in `site.json` of the agent's state folder and restart the agent"},
+	{Kind: Target + "-unreadable", Object: Channel, Cause: "a target, or nightferry's record in it, cannot be read: its disk fails, its share is stale or does not answer, or the agent's account has no access; what it holds is unproven; closes when a run has compared every file", Remedy: "on that server, look at the disk, the mount and the access of the folder that the text names, then `nightferry verify --site NAME --channel CHANNEL`"},
 	{Kind: SourceDamage, Object: Channel, Cause: "files of a channel's source have other bytes than were published, under the same size and time, or cannot be read: a bad disk, malware, or a fault of the publisher; closes when the source is measured well again", Remedy: "look at that disk; put the files back from a good copy and `nightferry publish` again; if the new bytes are intended, `nightferry publish --rehash`"},
 	{Kind: Unmeasured, Object: Channel, Cause: "the Core could not read a channel's source to measure it; it tries again every quarter of an hour", Remedy: "see whether the source is mounted, and whether the Core's account may read it", SymptomOf: []Kind{Store, Ledger, Full}},
 	{Kind: BucketBad, Cause: "the daily check of the bucket found an object lost or damaged, or could not be made; closes when a check finds nothing", Remedy: "run `nightferry fsck --forget-missing STORE`, then `nightferry publish`, which stores again the chunks that the source still holds", SymptomOf: []Kind{Store}, Own: []string{""}},
@@ -172,6 +173,8 @@ var causes = []struct{ part, remedy string }{
 	{"no space left", "free space at the site; the run continues by itself"},
 	{"not enough space", "free space at the site; the run continues by itself"},
 	{"input/output error", "check that disk: it reports read or write errors"},
+	{"stale", "on that server, mount the share of the target again: `umount -l MOUNTPOINT`, then `mount MOUNTPOINT`"},
+	{"does not answer", "see on that server whether the target's disk or share answers: `timeout 10 ls TARGET`; mount a share again"},
 	{"holds channel", "give each channel a target folder of its own"},
 	{"used by another process", "see on that server which program holds the files that the text names, and end it; the next run brings them"},
 	{"in use by another process", "end the other nightferry process that works on this target, or wait until it has ended"},
@@ -186,7 +189,7 @@ var quoted = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 // text. If the text names several causes, it returns the remedy of each.
 func Remedy(kind Kind, text string) string {
 	var found []string
-	if kind == RunFails {
+	if kind == RunFails || kind == Target+"-unreadable" {
 		if _, rest, ok := strings.Cut(text, ": "); ok { // before it, the site and the channel are named
 			text = rest
 		}

@@ -154,6 +154,8 @@ func TestStates(t *testing.T) {
 		"two machines":     {facts{site: contested, holds: proven}, "contested", "contested"},
 		"target emptied":   {facts{site: enrolled, holds: proven, finds: found(runs.Emptied, "no record")}, "unproven", "target emptied"},
 		"target refused":   {facts{site: enrolled, holds: proven, finds: found(runs.Refused, "not allowed")}, "unproven", "target refused"},
+		"target fails":     {facts{site: enrolled, holds: proven, finds: found(runs.Unreadable, "input/output error")}, "unproven", "target unreadable"},
+		"could not bring":  {facts{site: enrolled, holds: proven, finds: found(runs.Incomplete, "")}, "unproven", "unproven"},
 		"store was away":   {facts{site: enrolled, holds: proven, finds: found(runs.Failed, "no route to host")}, "current", ""},
 		"differs":          {facts{site: enrolled, holds: proven, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, "different", "files differ"},
 	} {
@@ -197,7 +199,7 @@ func TestWhy(t *testing.T) {
 		"halted, and differs": {facts{site: enrolled, holds: held(2), halts: halted, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, [][]string{{"halted by order"}, {"files differ", "once the halt is lifted: nightferry verify"}}},
 		"revoked":             {facts{holds: held(2), deeds: revoked}, [][]string{{"revoked", "by ben: stolen", "nightferry site token osaka"}}},
 		"never enrolled":      {facts{}, [][]string{{"not enrolled", "never joined", "nightferry site token osaka"}}},
-		"failed twice":        {facts{site: enrolled, holds: held(1), last: failed, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
+		"failed twice":        {facts{site: enrolled, holds: held(1), last: failed, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Incomplete}}, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
 		"emptied": {facts{site: enrolled, holds: held(2), finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Emptied, Cause: "no record"}}, open: opened("target-emptied/package", "no record")},
 			[][]string{{"target emptied", "no record", "mount the volume"}}},
 		"another incident": {facts{site: enrolled, holds: held(2), open: opened("site-clock", "apart")}, [][]string{{"incident site-clock", "apart"}}},

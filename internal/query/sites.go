@@ -114,8 +114,9 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			if ch.Measured, err = measured.Of(ctx, &h); err != nil {
 				return nil, err
 			}
-			f, differs := found[key]
+			f, doubted := found[key]
 			if x, ok := lost[key]; ok {
+				x.Cause += lastProof(&h)
 				ch.lost = &x
 			}
 			switch {
@@ -124,7 +125,9 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			case ch.lost != nil && (ch.State == Current || ch.State == different):
 				ch.State = unproven
 			case ch.State != Current:
-			case differs:
+			case doubted && f.State == runs.Incomplete:
+				ch.State = unproven
+			case doubted:
 				ch.State = different
 			case measure.Contradicts(ch.Measured, &h) != nil:
 				ch.State = stateContradicted
@@ -139,7 +142,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			}
 			ch.Waiting = st.waitingReason(&ch, x.Waits)
 			var finding *ledger.Finding
-			if differs {
+			if doubted {
 				finding = &f
 			}
 			if ch.Reasons = v.findReasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
@@ -192,7 +195,7 @@ func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *l
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), string(run.State), run.Cause, run.Finished
-		ch.failed = run.Number == want.Number && slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Refused, runs.Emptied, runs.Missed}, run.State)
+		ch.failed = run.Number == want.Number && (run.State.LostTarget() || slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Missed}, run.State))
 		if p, ok := moving[key.Channel]; ok && p.Run == run.ID {
 			ch.Progress = &p.Progress
 		}
@@ -203,10 +206,15 @@ func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *l
 // unproven is the state of content that was never proven, or whose last proof is no longer valid.
 const unproven = "unproven"
 
-// standingFindings returns the last run of each site and channel that found a difference, unless a later
-// run proved the content.
+// standingFindings returns the last run of each site and channel that found a difference, or could not bring or check
+// some files, unless a later run proved the content.
 func (v *Service) standingFindings(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
-	list, err := v.o.Proofs.Findings(ctx, f, runs.Different)
+	list, err := v.o.Proofs.Findings(ctx, f, runs.Different, runs.Incomplete)
+	for i := range list {
+		if x := &list[i]; x.State == runs.Incomplete && x.Cause == "" {
+			x.Cause = "the last run could not bring or check some files"
+		}
+	}
 	return findingsBySite(list), err
 }
 
@@ -231,11 +239,19 @@ func (v *Service) Holdings(ctx context.Context, f ledger.Filter) (map[Row]ledger
 	return out, err
 }
 
-// lostTargets returns the runs that found no target, emptied or not allowed, and that no later run refutes. A site's
-// earlier attestation proves nothing about such a target. They count even if an operator has closed the incident.
+// lostTargets returns the runs that found no target, and that no later run refutes. A site's earlier attestation proves
+// nothing about such a target. They count even if an operator has closed the incident.
 func (v *Service) lostTargets(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
-	// A run that ended in one of the other states has found the target in place. A failed one may not have got so far.
-	list, err := v.o.Proofs.Findings(ctx, f, append(runs.NoTarget(), runs.Incomplete, runs.Different)...)
-	list = slices.DeleteFunc(list, func(x ledger.Finding) bool { return !slices.Contains(runs.NoTarget(), x.State) })
+	seen := slices.DeleteFunc(runs.All(), func(s runs.State) bool { return !s.Accounted() && !s.LostTarget() })
+	list, err := v.o.Proofs.Findings(ctx, f, seen...)
+	list = slices.DeleteFunc(list, func(x ledger.Finding) bool { return !x.State.LostTarget() })
 	return findingsBySite(list), err
+}
+
+// lastProof names the date of a site's last proof, which no longer holds.
+func lastProof(h *ledger.Holding) string {
+	if h.Verified.IsZero() {
+		return ""
+	}
+	return "; last proven " + h.Verified.UTC().Format("2006-01-02 15:04Z")
 }

@@ -52,7 +52,7 @@ type ChannelStatus struct {
 	// not measured yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 
-	lost   *ledger.Finding // the run that found the target emptied or not allowed; nil: it is in place
+	lost   *ledger.Finding // the run that found no target that it could use; nil: it is in place
 	failed bool            // the last run was for the wanted release and did not end well
 	lastAt time.Time       // when the last run ended
 }

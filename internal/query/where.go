@@ -142,6 +142,7 @@ func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts
 // such.
 func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
 	if f, ok := d.lost[key]; ok && p.Release > 0 {
+		f.Cause += lastProof(h)
 		d.refuteClaim(p, &f)
 		return
 	}

@@ -109,6 +109,10 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	if ch.lost != nil {
 		kind := kinds.Target + "-" + kinds.Kind(ch.lost.State)
 		out.add("target "+string(ch.lost.State), ch.lost.At, ch.lost.Cause, kinds.Remedy(kind, ch.lost.Cause), kind)
+	} else if f != nil && f.State == runs.Incomplete {
+		if ch.State == unproven { // else it is the last run for a newer release
+			out.add("unproven", f.At, f.Cause, fmt.Sprintf("nightferry run show %s names the files; nightferry verify --site %s --channel %s", f.Run.String()[:8], s.Name, ch.Channel), kinds.RunFails)
+		}
 	} else if f != nil {
 		out.add("files differ", f.At, f.Cause, fmt.Sprintf("nightferry verify --site %s --channel %s --repair; nightferry run show %s names the files", s.Name, ch.Channel, f.Run.String()[:8]), kinds.Discrepancy)
 	}

@@ -28,16 +28,15 @@ func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
 	}
 }
 
-// noteTarget opens and closes the incidents about the target itself. A run that ended in another way has found the
-// target allowed and its record in place; a stopped or failed run may not have got so far.
+// noteTarget opens and closes the incidents about the target itself. A run that ended Accounted, or lost the target in
+// another way, closes them; a stopped or failed run may not have read the target.
 func (t *translator) noteTarget(e *ledger.Event, f *ledger.Finish) {
 	for _, state := range runs.NoTarget() {
 		kind := kinds.Target + "-" + kinds.Kind(state)
-		switch f.State {
-		case state:
+		switch {
+		case f.State == state:
 			t.openIncident(e, kind, e.Channel, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		case runs.Stopped, runs.Failed:
-		default:
+		case f.State.Accounted() || f.State.LostTarget():
 			t.endIncident(e, kind, e.Channel)
 		}
 	}

@@ -17,10 +17,11 @@ const (
 	Different  State = "different"  // a check found differences, and changed nothing
 	Planned    State = "planned"    // a dry run
 	Failed     State = "failed"
-	Stopped    State = "stopped" // by a halt, a window's end or a newer desired state
-	Refused    State = "refused" // the site does not allow the target, or a guard refused a publish
-	Emptied    State = "emptied" // the target held a release and has no record of it now; nothing was changed
-	Missed     State = "missed"  // the Core recorded a window without a run
+	Stopped    State = "stopped"    // by a halt, a window's end or a newer desired state
+	Refused    State = "refused"    // the site does not allow the target, or a guard refused a publish
+	Emptied    State = "emptied"    // the target held a release and has no record of it now; nothing was changed
+	Unreadable State = "unreadable" // the target, or its record of the applied release, cannot be read
+	Missed     State = "missed"     // the Core recorded a window without a run
 )
 
 // The states of a publish and of a measurement, in addition to Failed, Stopped,
@@ -33,7 +34,7 @@ const (
 	Damaged   State = "damaged"
 )
 
-var all = []State{Verified, Incomplete, Different, Planned, Failed, Stopped, Refused, Emptied, Missed, Published, Nothing, Same, MovedOn, Damaged}
+var all = []State{Verified, Incomplete, Different, Planned, Failed, Stopped, Refused, Emptied, Unreadable, Missed, Published, Nothing, Same, MovedOn, Damaged}
 
 // All lists the states. The caller may change the list.
 func All() []State { return slices.Clone(all) }
@@ -48,7 +49,11 @@ func (s State) Accounted() bool {
 }
 
 // NoTarget lists the states of a site's run that found no target to work on.
-func NoTarget() []State { return []State{Emptied, Refused} }
+// Until a run ends Accounted, an earlier proof of the target is void.
+func NoTarget() []State { return []State{Emptied, Refused, Unreadable} }
+
+// LostTarget reports whether the state is one of NoTarget.
+func (s State) LostTarget() bool { return slices.Contains(NoTarget(), s) }
 
 // Counts are the outcomes of a run: files; added, unchanged and deleted also
 // count folders.

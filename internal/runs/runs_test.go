@@ -15,8 +15,8 @@ func TestStates(t *testing.T) {
 		}
 	}
 	slices.Sort(list)
-	if n := len(slices.Compact(list)); n != len(All()) || n != 14 {
-		t.Errorf("%d states of %d are distinct, want 14", n, len(All()))
+	if n := len(slices.Compact(list)); n != len(All()) || n != 15 {
+		t.Errorf("%d states of %d are distinct, want 15", n, len(All()))
 	}
 	for _, s := range []State{"", "running", "Verified", "verified "} {
 		if s.Valid() {

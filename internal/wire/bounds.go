@@ -31,7 +31,7 @@ const (
 var ProblemKinds = []string{"spool", "clock", "store", "line", "disk", "repository", "control"}
 
 // verdicts lists the final states that a site may report for a run.
-var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused, runs.Emptied}
+var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused, runs.Emptied, runs.Unreadable}
 
 // bounded is a message or event body sent by a site.
 type bounded interface{ checkBounds(*bounds) }
