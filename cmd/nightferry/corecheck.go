@@ -23,7 +23,7 @@ func newCoreCheck(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "check [flags]",
 		short:   "Judge the configuration and keys, without starting anything",
-		long:    "Reads the configuration and reports every mistake with its line and column, then checks that the keys are private, the vault opens, the store holds the Core's repository and supports the required operations (conditional writes, ranged reads, a clock), the sources exist and the system knows the groups that may read logs. It changes nothing in the store and does not disturb a running Core. Root checks as the account that owns the data folder.",
+		long:    "Reads the configuration and reports every mistake with its line and column, then checks that the keys are private, the vault opens, the store holds the Core's repository and supports the required operations (conditional writes, checked uploads, ranged reads, a clock), the sources exist and the system knows the groups that may read logs. It changes nothing in the store and does not disturb a running Core. Root checks as the account that owns the data folder.",
 		example: "nightferry core check --config /srv/nightferry/nightferry.yaml",
 		run:     func(ctx context.Context, _ []string) error { return coreSetup{e}.coreCheck(ctx, &f) },
 	})

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 )
 
 // Probe returns an error for each feature that two concurrent writers need and the store lacks: conditional writes
-// both ways, ranged reads, and a clock. It uses an existing object of at least four bytes. It writes only that
-// object's own bytes, and only if the store ignores a condition. Errors are joined; each names its remedy.
+// both ways, checked uploads, ranged reads, and a clock. It uses an existing object of at least four bytes. It writes only that
+// object's own bytes, and only if the store ignores a condition or a checksum. Errors are joined; each names its remedy.
 func Probe(ctx context.Context, s Store, key string) error {
 	body, info, err := s.Get(ctx, key, 0, -1)
 	if err != nil {
@@ -38,6 +39,14 @@ func Probe(ctx context.Context, s Store, key string) error {
 			lacks = append(lacks, err)
 		}
 	}
+	wrong := Bytes(b)
+	wrong.SHA256[0] ^= 1
+	switch _, err := s.Put(expectDamage(ctx), key, wrong, Cond{ETag: info.ETag}); {
+	case err == nil:
+		lack("the store accepts an upload that does not match its checksum: a line that changes bytes would damage what is stored")
+	case !slices.Contains([]Kind{KindIntegrity, KindDenied, KindOther}, KindOf(err)): // the right checksum was not refused in these ways
+		lacks = append(lacks, err)
+	}
 	if err := probeRange(ctx, s, key, b); err != nil {
 		lacks = append(lacks, err)
 	}
@@ -45,6 +54,13 @@ func Probe(ctx context.Context, s Store, key string) error {
 		lack("the store's answer has no usable time (Date), which grace periods are measured with")
 	}
 	return errors.Join(lacks...)
+}
+
+type damageKey struct{}
+
+// expectDamage marks an upload whose checksum is wrong on purpose, so that it is not tried again.
+func expectDamage(ctx context.Context) context.Context {
+	return context.WithValue(ctx, damageKey{}, true)
 }
 
 func probeRange(ctx context.Context, s Store, key string, whole []byte) error {

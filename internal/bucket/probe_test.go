@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// ignorant is a store that ignores conditions, sends no time, or returns whole
+// ignorant is a store that ignores conditions or checksums, sends no time, or returns whole
 // objects when a part was requested.
 type ignorant struct {
 	bucket.Store
@@ -21,6 +21,13 @@ type ignorant struct {
 func (i ignorant) Put(ctx context.Context, key string, b bucket.Body, c bucket.Cond) (bucket.Info, error) {
 	if i.ignores == "If-None-Match" && c.Absent || i.ignores == "If-Match" && c.ETag != "" {
 		c = bucket.Cond{}
+	}
+	if i.ignores == "checksum" {
+		body, err := io.ReadAll(b.R)
+		if err != nil {
+			return bucket.Info{}, err
+		}
+		b = bucket.Bytes(body)
 	}
 	return i.Store.Put(ctx, key, b, c)
 }
@@ -39,9 +46,11 @@ func (i ignorant) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 // TestProbe: Probe names the feature that a store lacks, and accepts a good
 // store of each kind.
 func TestProbe(t *testing.T) {
+	retried := func(err error) { t.Errorf("tried again: %v", err) }
 	good := map[string]bucket.Store{
-		"directory": testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{}),
+		"directory": testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{OnRetry: retried}),
 		"s3":        s3test.S3(t).Open(t),
+		"minio":     s3test.MinIO(t).Open(t),
 	}
 	for name, s := range good {
 		if _, err := s.Put(t.Context(), "format", bucket.Bytes([]byte("hello")), bucket.Cond{}); err != nil {
@@ -50,7 +59,7 @@ func TestProbe(t *testing.T) {
 		if err := bucket.Probe(t.Context(), s, "format"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		for lack, word := range map[string]string{"If-None-Match": "If-None-Match", "If-Match": "If-Match", "Range": "offset 1", "Date": "time"} {
+		for lack, word := range map[string]string{"If-None-Match": "If-None-Match", "If-Match": "If-Match", "checksum": "checksum", "Range": "offset 1", "Date": "time"} {
 			err := bucket.Probe(t.Context(), ignorant{s, lack}, "format")
 			if err == nil || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "conditional writes") {
 				t.Errorf("%s without %s: %v", name, lack, err)

@@ -110,7 +110,9 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	if cond.ETag != "" {
 		in.IfMatch = &cond.ETag
 	}
-	out, err := s.client.PutObject(ctx, in, s.retry.retryerOf("put", key), payloadHash(body.SHA256))
+	retry := s.retry
+	retry.keepsDamage = ctx.Value(damageKey{}) != nil
+	out, err := s.client.PutObject(ctx, in, retry.retryerOf("put", key), payloadHash(body.SHA256))
 	if err != nil {
 		e := s3Error(ctx, "put", key, err)
 		if e.Kind == KindNotExist && cond.ETag != "" {

@@ -21,6 +21,8 @@ type retryOptions struct {
 	min, max time.Duration
 	on       func(error)
 	answered *atomic.Bool // the store has answered a request
+
+	keepsDamage bool // a body that the store refuses as damaged is not sent again
 }
 
 func newRetryOptions(o Options) retryOptions {
@@ -127,7 +129,7 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	if errors.As(err, &api) {
 		if _, ok := damageCodes[api.ErrorCode()]; ok {
 			r.damaged++
-			return r.damaged <= damageTries
+			return r.damaged <= damageTries && !r.opts.keepsDamage
 		}
 	}
 	return r.Standard.IsErrorRetryable(err)
