@@ -62,11 +62,11 @@ func (c *Commit) undoStep(s Step) error {
 		return c.root.Rename(s.Path, s.Slot)
 	}
 	if now == nil {
-		err = c.root.Rename(s.Slot, s.Path)
-		if !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
+		err = c.root.RenameNew(s.Slot, s.Path)
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
 			return err
 		}
-		// The site has removed the folder, or put a file in its place.
+		// The site has made a file at the path, removed the folder, or put a file in its place.
 	}
 	return c.setAside(s)
 }
@@ -109,10 +109,27 @@ func (c *Commit) moveOut(s Step) error {
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() != s.Dir || s.Linked && info.Mode().IsRegular() || s.Size >= 0 && !s.isUnchanged(info) {
+	if !s.isExpected(info) {
 		return errEdited
 	}
-	return c.root.Rename(s.Path, s.Slot)
+	if err := c.root.Rename(s.Path, s.Slot); err != nil {
+		return err
+	}
+	// The site may have replaced the file since the look.
+	if info, err = c.statName(s.Slot); info == nil || err != nil || s.isExpected(info) {
+		return err
+	}
+	if err := c.root.RenameNew(s.Slot, s.Path); errors.Is(err, fs.ErrExist) {
+		return errors.Join(errEdited, c.setAside(s))
+	} else if err != nil {
+		return err
+	}
+	return errEdited
+}
+
+// isExpected reports whether an entry is the one that an Out moves out of the way.
+func (s *Step) isExpected(info fs.FileInfo) bool {
+	return info.IsDir() == s.Dir && (!s.Linked || !info.Mode().IsRegular()) && (s.Size < 0 || s.isUnchanged(info))
 }
 
 func (c *Commit) clearSlot(s Step) error {
@@ -129,7 +146,7 @@ func (c *Commit) finishRecase(s Step) error {
 	if slot, err := c.statName(s.Slot); slot == nil || err != nil {
 		return err
 	}
-	return c.root.Rename(s.Slot, s.Path)
+	return c.root.RenameNew(s.Slot, s.Path)
 }
 
 func (c *Commit) makeFolder(s Step) error {
@@ -145,7 +162,7 @@ func (c *Commit) makeFolder(s Step) error {
 func (c *Commit) placeFile(s Step) error {
 	if !strings.HasPrefix(s.Slot, c.o.Out+"/") {
 		// A staged file needs only this call. Most steps are of this kind.
-		err := c.placer.Place(s.Slot, s.Path, s.Over)
+		err := c.place(s)
 		if errors.Is(err, fs.ErrNotExist) {
 			if info, serr := c.statName(s.Slot); info == nil && serr == nil {
 				return c.checkPlaced()
@@ -168,7 +185,20 @@ func (c *Commit) placeFile(s Step) error {
 	if err := c.setModeTime(s.Slot, s); err != nil {
 		return err
 	}
-	return c.placer.Place(s.Slot, s.Path, s.Over)
+	return c.place(s)
+}
+
+// place renames a file to its path. A path that was free must still be free: else the file there is the site's own.
+func (c *Commit) place(s Step) error {
+	err := c.placer.Place(s.Slot, s.Path, s.Over)
+	if !c.late || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A power cut may have kept both names of a file that an earlier process placed.
+	if info, serr := c.statName(s.Path); serr != nil || info == nil || !info.Mode().IsRegular() || info.Size() != s.Size || !c.o.Keeps.SameTime(durable.Nanoseconds(info.ModTime()), s.MTime) {
+		return err
+	}
+	return c.placer.Place(s.Slot, s.Path, true)
 }
 
 // checkPlaced handles a missing slot. If another process started this commit, the file is in its place already; otherwise

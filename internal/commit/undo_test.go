@@ -97,6 +97,57 @@ func TestUndoKeepsTheSitesFiles(t *testing.T) {
 	}
 }
 
+// TestFilesMadeAtTheLastMoment: a file that the site makes between the look at a path and the rename stays, in each
+// kind of step that renames.
+func TestFilesMadeAtTheLastMoment(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to string // the rename before which the site makes its file
+		site     string // the file
+		run      func(c *Commit, mtime int64) error
+		want     error
+		read     string // where the site's file must be
+	}{
+		"back after a rollback": {"s/out/0", "a", "a", func(c *Commit, mtime int64) error {
+			return c.undoStep(Step{Kind: Out, Path: "a", Slot: "s/out/0", Size: -1})
+		}, nil, "a"},
+		"placed": {"s/new", "a", "a", func(c *Commit, mtime int64) error {
+			return c.doStep(Step{Kind: Place, Path: "a", Slot: "s/new", Size: 3})
+		}, fs.ErrExist, "a"},
+		"another case": {"s/out/0", "a", "a", func(c *Commit, mtime int64) error { return c.doStep(Step{Kind: Recase, Path: "a", Slot: "s/out/0"}) }, fs.ErrExist, "a"},
+		"out of the way": {"b", "s/out/1", "b", func(c *Commit, mtime int64) error {
+			return c.doStep(Step{Kind: Out, Path: "b", Slot: "s/out/1", Size: 3, MTime: mtime})
+		}, errEdited, "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, p := range []string{"s/out/0", "s/new", "b"} {
+				write(t, dir, p, "old")
+			}
+			info, err := os.Lstat(filepath.Join(dir, "b"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			root, err := durable.Open(dir, durable.Options{Observer: observer(func(op durable.Op) error {
+				if op.Kind == durable.Rename && op.Name == c.from && op.To == c.to {
+					write(t, dir, c.site, "the site's")
+				}
+				return nil
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			commit := New(root, Options{Dir: "s", Stage: "s", Out: "s/out", Next: "s/next", Aside: "s/aside", OnAside: func(error) {}, OnDecline: func(error) {}})
+			if err := c.run(commit, durable.Nanoseconds(info.ModTime())); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if b, err := os.ReadFile(filepath.Join(dir, c.read)); err != nil || string(b) != "the site's" {
+				t.Errorf("the site's file: %q, %v", b, err)
+			}
+		})
+	}
+}
+
 // A link that was replaced by a file is not moved out of the way: the file is the site's own.
 func TestOutLeavesAFileInPlaceOfALink(t *testing.T) {
 	dir := t.TempDir()

@@ -79,22 +79,7 @@ func (r *Root) MkdirAll(name string, perm fs.FileMode) error {
 //
 // Known gap: if the system keeps the old case (Wine 8), a case-only rename takes two steps. A crash between them
 // leaves the file under a temporary name ([IsTemp]).
-func (r *Root) Rename(from, to string) error {
-	err := r.vet(from, false)
-	if err == nil {
-		err = r.vet(to, false)
-	}
-	if err == nil {
-		err = r.before(Op{Kind: Rename, Name: from, To: to})
-	}
-	if err == nil {
-		err = retake(r, from, false, func() error {
-			return retake(r, to, false, func() error { return r.rename(from, to) })
-		})
-		err = r.explain(from, r.explain(to, err))
-	}
-	return wrap(fmt.Sprintf("rename %q to", from), to, err)
-}
+func (r *Root) Rename(from, to string) error { return r.move(from, to, r.rename) }
 
 // Remove deletes a file (also a read-only one), an empty folder, or a link itself.
 func (r *Root) Remove(name string) error {

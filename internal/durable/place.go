@@ -18,13 +18,17 @@ func NewPlacer(r *Root, stage string) *Placer {
 	return &Placer{r: r, stage: l, dir: stage, last: l}
 }
 
-// Place renames a file, as [Root.Rename] does. With over, it may replace one.
+// Place renames a file, as [Root.Rename] does with over, else as [Root.RenameNew].
 func (p *Placer) Place(from, to string, over bool) error {
 	if dir := path.Dir(to); dir != p.dir {
 		p.dir, p.last = dir, legacyOf(p.r, dir)
 	}
 	after := endow(p.r, from, to, over, p.stage, p.last)
-	if err := p.r.Rename(from, to); err != nil {
+	rename := p.r.RenameNew
+	if over {
+		rename = p.r.Rename
+	}
+	if err := rename(from, to); err != nil {
 		return err
 	}
 	if after != nil {

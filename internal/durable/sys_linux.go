@@ -146,6 +146,21 @@ func (f *folder) rename(from, to string) error {
 	})
 }
 
+func (f *folder) renameNew(from, to string) error {
+	if f.one {
+		err := f.inFolder(from, func(source int, old string) error {
+			return f.inFolder(to, func(target int, base string) error {
+				return unix.Renameat2(source, old, target, base, unix.RENAME_NOREPLACE)
+			})
+		})
+		// NFS and some FUSE servers lack the flag, some sandboxes the call.
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	return f.renameByLink(from, to)
+}
+
 func (f *folder) chmod(name string, mode fs.FileMode) error {
 	if f.one && mode&^fs.ModePerm == 0 {
 		err := f.inFolder(name, func(dir int, base string) error {

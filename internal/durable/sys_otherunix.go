@@ -37,6 +37,7 @@ func (f *folder) openFile(name string, flag int, perm fs.FileMode) (*os.File, er
 func (f *folder) lstat(name string) (fs.FileInfo, error)    { return f.root.Lstat(name) }
 func (f *folder) mkdir(name string, perm fs.FileMode) error { return f.root.Mkdir(name, perm) }
 func (f *folder) rename(from, to string) error              { return f.root.Rename(from, to) }
+func (f *folder) renameNew(from, to string) error           { return f.renameByLink(from, to) }
 func (f *folder) chmod(name string, mode fs.FileMode) error { return f.root.Chmod(name, mode) }
 
 func (f *folder) chtimes(name string, mtime time.Time) error {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,6 +155,41 @@ func (f *folder) rename(from, to string) error {
 		return err
 	}
 	return f.root.Rename(temp, to)
+}
+
+func (f *folder) renameNew(from, to string) error {
+	cut := lastSlash(to)
+	dir := "" // the root
+	if cut > 0 {
+		dir = to[:cut]
+	}
+	name, err := windows.UTF16FromString(to[cut+1:])
+	if err != nil {
+		return err
+	}
+	name = name[:len(name)-1]
+	target, err := f.openAt(dir, windows.FILE_READ_ATTRIBUTES, windows.FILE_DIRECTORY_FILE)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = windows.CloseHandle(target) }()
+	h, err := f.openAt(from, windows.DELETE|windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return err
+	}
+	// FILE_RENAME_INFORMATION of a 64-bit system: do not replace, the folder, the length of the name, the name.
+	info := binary.LittleEndian.AppendUint64(make([]byte, 8, 24+2*len(name)), uint64(target))
+	info = binary.LittleEndian.AppendUint32(info, uint32(2*len(name)))
+	for _, c := range name {
+		info = binary.LittleEndian.AppendUint16(info, c)
+	}
+	info = append(info, make([]byte, max(0, 24-len(info)))...)
+	var iosb windows.IO_STATUS_BLOCK
+	err = windows.NtSetInformationFile(h, &iosb, &info[0], uint32(len(info)), windows.FileRenameInformation)
+	if st, ok := err.(windows.NTStatus); ok {
+		err = st.Errno()
+	}
+	return errors.Join(err, windows.CloseHandle(h))
 }
 
 func (f *folder) renameOver(from, to string, denied error) error {
