@@ -110,7 +110,7 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		e.summary("  %s: release %d and newer stay for %s", channel, o.Hold[channel][0], firstFew(holders[channel]))
 	}
 	if rep.Repacked+rep.Revived > 0 {
-		e.summary("  %s written anew, %s needed after all", count(rep.Repacked, "pack"), group(rep.Revived))
+		e.summary("  %s %swritten anew (%s of them small, %s left for the next run), %s needed after all", count(rep.Repacked, "pack"), would, group(rep.Merged), group(rep.Postponed), group(rep.Revived))
 	}
 	if rep.Lost > 0 {
 		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack that the index names, so no pack was deleted: run nightferry fsck STORE, then fsck --rebuild-index STORE where a pack may hold them"}

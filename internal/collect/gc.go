@@ -24,6 +24,9 @@ const (
 	// DefaultRepack is the share of needed bytes below which a pack is
 	// rewritten.
 	DefaultRepack = 0.5
+	// DefaultMinSmall is the number of small packs from which gc merges them. Fewer are left as they are, so that a pack
+	// that stays small is rewritten only with this many others.
+	DefaultMinSmall = 16
 	// maxCondemned bounds how many packs are condemned at a time (about
 	// 1.8 TB), so that the index root stays small; the next run does more.
 	maxCondemned = 100_000
@@ -37,7 +40,8 @@ type Options struct {
 	Keep       int                              // number of newest releases kept per channel, including the head; 0: DefaultKeep
 	KeepWithin time.Duration                    // also keep releases that were current within this time, by the store's clock
 	Hold       map[string][]trust.ReleaseNumber // by channel: releases to keep, with all newer ones
-	Repack     float64                          // rewrite packs whose needed share is below this; 0: DefaultRepack; negative: never
+	Repack     float64                          // rewrite packs whose needed share is below this, and merge small ones; 0: DefaultRepack; negative: never
+	MinSmall   int                              // merge the small packs if there are at least this many; 0: DefaultMinSmall
 	DryRun     bool                             // decide and report, change nothing
 
 	// Key is a release key with which gc signs a head again before it deletes
@@ -73,7 +77,9 @@ type Report struct {
 	Packs         int64 `json:"packs"` // named by the index when gc began
 	PackBytes     int64 `json:"pack_bytes"`
 	Repacked      int64 `json:"packs_repacked"`
-	RepackedBytes int64 `json:"repacked_bytes"` // stored anew
+	Merged        int64 `json:"packs_merged"`    // of those, rewritten because they are small
+	Postponed     int64 `json:"packs_postponed"` // to rewrite, but left for the next run
+	RepackedBytes int64 `json:"repacked_bytes"`  // stored anew
 	Condemned     int64 `json:"packs_condemned"`
 	CondemnedSize int64 `json:"condemned_bytes"`
 	Revived       int64 `json:"packs_revived"` // condemned, but needed after all
@@ -121,6 +127,9 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 	}
 	if o.Repack == 0 {
 		o.Repack = DefaultRepack
+	}
+	if o.MinSmall <= 0 {
+		o.MinSmall = DefaultMinSmall
 	}
 	if o.Connections <= 0 {
 		o.Connections = 8
@@ -296,7 +305,7 @@ func (g *gc) markLive(ctx context.Context, channels []*channel) (err error) {
 // plan holds the decision about each pack.
 type plan struct {
 	condemn []index.Pack
-	victims []uint32 // ordinals of packs to repack, least needed first
+	victims []uint32 // ordinals of packs to repack: the sparsely used ones, least needed first, then the small ones
 	revive  map[digest.Digest]bool
 	drop    map[digest.Digest]bool
 	use     []packUse
@@ -315,6 +324,7 @@ func (g *gc) makePlan(ctx context.Context) (*plan, error) {
 		since[c.Pack] = time.Unix(c.Since, 0)
 	}
 	p := &plan{revive: map[digest.Digest]bool{}, drop: map[digest.Digest]bool{}, use: use}
+	var small []uint32
 	room := maxCondemned - len(g.expect)
 	for i, pk := range g.x.Packs() {
 		u := &use[i]
@@ -337,6 +347,9 @@ func (g *gc) makePlan(ctx context.Context) (*plan, error) {
 		case u.live > 0 && u.usedShare(pk.Size) < g.o.Repack && room > 0:
 			p.victims = append(p.victims, uint32(i))
 			room--
+		case g.o.Repack > 0 && isSmall(pk, u) && room > 0:
+			small = append(small, uint32(i))
+			room--
 		}
 	}
 	for unnamed, at := range since { // condemned, but no segment names it any more
@@ -345,6 +358,7 @@ func (g *gc) makePlan(ctx context.Context) (*plan, error) {
 		}
 	}
 	slices.SortFunc(p.victims, func(a, b uint32) int { return int(use[a].live - use[b].live) })
+	g.addSmall(p, small)
 	g.countPlan(p)
 	return p, nil
 }

@@ -52,7 +52,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 	enough := func() bool { // otherwise the test proves nothing
 		l.clock.mu.Lock()
 		defer l.clock.mu.Unlock()
-		return total.Deleted > 3 && total.Condemned > 3
+		return total.Deleted > 3 && total.Condemned > 3 && total.Merged > 3
 	}
 	pushing.Store(2)
 	var sources [2]string
@@ -104,7 +104,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 				if err != nil {
 					return err
 				}
-				rep, err := GC(t.Context(), r, r.Segments(l.dir(fmt.Sprintf("gc%d", p))), Options{Keep: 1 + p})
+				rep, err := GC(t.Context(), r, r.Segments(l.dir(fmt.Sprintf("gc%d", p))), Options{Keep: 1 + p, MinSmall: 2})
 				if err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, repo.ErrTooLong) && !errors.Is(err, repo.ErrContended) {
 					return err
 				}
@@ -113,6 +113,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 				total.Condemned += rep.Condemned
 				total.Revived += rep.Revived
 				total.Repacked += rep.Repacked
+				total.Merged += rep.Merged
 				total.Deleted += rep.Deleted
 				total.Leftovers += rep.Leftovers
 				l.clock.mu.Unlock()

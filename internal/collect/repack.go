@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"nightferry/internal/chunk"
+	"nightferry/internal/index"
 	"nightferry/internal/pack"
 	"nightferry/internal/repo"
 )
@@ -17,7 +18,35 @@ const (
 	// A segment covers at most this much, as in a push.
 	segmentBytes   = 1 << 30
 	segmentRecords = 200_000
+
+	// smallPack and smallChunks are half of what closes a pack. A pack below both is small.
+	smallPack   = pack.TargetSize / 2
+	smallChunks = pack.MaxChunks / 2
+	// maxRepack bounds the needed bytes that one run moves. The next run continues.
+	maxRepack = 4 << 30
 )
+
+// isSmall reports whether a needed pack is small.
+func isSmall(pk index.Pack, u *packUse) bool {
+	return u.live > 0 && pk.Size < smallPack && u.chunks < smallChunks
+}
+
+// addSmall adds the small packs to the victims, if there are enough of them, and limits the victims to maxRepack.
+func (g *gc) addSmall(p *plan, small []uint32) {
+	sparse := len(p.victims)
+	if len(small) >= g.o.MinSmall {
+		p.victims = append(p.victims, small...)
+	}
+	var bytes uint64
+	for i, v := range p.victims {
+		if bytes += p.use[v].liveRaw; i > 0 && bytes > maxRepack {
+			g.rep.Postponed = int64(len(p.victims) - i)
+			p.victims = p.victims[:i]
+			break
+		}
+	}
+	g.rep.Merged = int64(max(0, len(p.victims)-sparse))
+}
 
 // repackVictims copies the needed chunks of the plan's victims into new packs and
 // indexes them there, so that the victims can be condemned.

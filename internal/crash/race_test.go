@@ -269,7 +269,7 @@ func (r *racers) collector(ctx context.Context, copies string) error {
 		if err != nil {
 			return err
 		}
-		report, err := collect.GC(ctx, rep, rep.Segments(root), collect.Options{Keep: 1})
+		report, err := collect.GC(ctx, rep, rep.Segments(root), collect.Options{Keep: 1, MinSmall: 2})
 		if err != nil {
 			return err
 		}
@@ -277,6 +277,7 @@ func (r *racers) collector(ctx context.Context, copies string) error {
 		r.count("packs condemned", report.Condemned)
 		r.count("packs revived", report.Revived)
 		r.count("packs repacked", report.Repacked)
+		r.count("packs merged", report.Merged)
 		r.count("packs deleted", report.Deleted)
 	}
 	return nil
