@@ -355,6 +355,31 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 	}
 }
 
+// TestWithheldChannel: the Core withholds the desired state of one channel. The agent keeps its earlier one, durably,
+// and takes those of the other channels.
+func TestWithheldChannel(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.still()
+	w.try(a.loadAccepted(t.Context()))
+	accept := func(revision uint64, v wire.State) {
+		v.At, v.Store = time.Now().UnixMilli(), a.id.Store
+		w.try(a.acceptState(t.Context(), revision, &v))
+	}
+	accept(5, wire.State{Desired: []wire.Desired{{Channel: "driver", Number: 1}, {Channel: "package", Number: 7}}})
+	accept(6, wire.State{Desired: []wire.Desired{{Channel: "driver", Number: 2}}, Withheld: []string{"other", "package"}})
+	for range 2 {
+		if len(a.state.Desired) != 2 || findDesired(a.state, "driver").Number != 2 || findDesired(a.state, "package").Number != 7 {
+			t.Errorf("%+v", a.state.Desired)
+		}
+		a.state = nil
+		w.try(a.loadAccepted(t.Context())) // as after a restart
+	}
+	accept(6, wire.State{Desired: []wire.Desired{{Channel: "driver", Number: 2}, {Channel: "package", Number: 8}}})
+	if findDesired(a.state, "package").Number != 8 {
+		t.Errorf("%+v", a.state.Desired)
+	}
+}
+
 // TestHaltWithoutADesiredState: the Core withholds the desired state under
 // revision 0. The agent obeys the halt order with it and keeps its own state,
 // even if it has seen no revision yet.

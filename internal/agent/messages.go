@@ -121,9 +121,14 @@ func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State)
 	}
 	a.moveCore(v.Core)
 	kept := *v
-	kept.Halt = nil // kept apart
+	kept.Halt, kept.Withheld = nil, nil // halt orders are kept apart
 	a.mu.Lock()
 	kept.Desired = lapseRequests(a.state, v.Desired)
+	for _, channel := range v.Withheld {
+		if d := findDesired(a.state, channel); d != nil {
+			kept.Desired = append(kept.Desired, *d)
+		}
+	}
 	a.mu.Unlock()
 	b, err := wire.Encode(&kept)
 	if err != nil {

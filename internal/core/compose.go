@@ -32,7 +32,7 @@ func newCore(o Options) *Core {
 // store is open.
 func (c *Core) openHalts(ctx context.Context) {
 	s, h := &c.states, &c.Halts
-	s.down, s.storage, s.fleet, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, c.desired, &c.clock, &c.notices, c.ready
+	s.down, s.storage, s.fleet, s.newest, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, &c.newest, c.desired, &c.clock, &c.notices, c.ready
 	c.Publisher.publishing = &c.publishing
 	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, &c.ledger.Halts, &c.storage, &c.fleet, s, &c.down
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
@@ -87,7 +87,7 @@ func (c *Core) composeParts() {
 
 	s := &c.watching
 	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
-	s.notices, s.clock, s.desire = &c.notices, &c.clock, o.updateDesired
+	s.notices, s.clock, s.desire, s.restate = &c.notices, &c.clock, o.updateDesired, c.states.sendAll
 	s.incarnation, s.stopPublishing = c.incarnation, c.publishing.Stop
 
 	u := &c.Upkeep

@@ -240,6 +240,77 @@ func TestRestoredWithoutStore(t *testing.T) {
 	}
 }
 
+// TestUnreadHead: a Core starts from a copy of before release 2 of a channel, while that channel's head cannot
+// be read, or is damaged. It states the other channels, and halts sites from its first second. Sites keep what
+// they have of that channel until the head can be read; then they get release 2.
+func TestUnreadHead(t *testing.T) {
+	t.Parallel()
+	for _, damaged := range []bool{false, true} {
+		t.Run(map[bool]string{false: "refused", true: "damaged"}[damaged], func(t *testing.T) {
+			t.Parallel()
+			var away atomic.Bool
+			w := refusingStore(t, func(r *http.Request) bool { return away.Load() && strings.HasSuffix(r.URL.Path, "package/head") })
+			w.write("a.txt", "one")
+			w.publish("package")
+			berlin := w.join("berlin")
+			berlin.stateOf("package", 1)
+			w.stop()
+			yesterday := w.options.Data + "-yesterday"
+			w.copyData(yesterday)
+			w.start()
+			berlin.back()
+			w.write("a.txt", "two")
+			w.publish("package")
+			berlin.stateOf("package", 2)
+			_, seen := berlin.hello()
+			w.stop()
+
+			w.options.Data = yesterday
+			head := w.object("channels/package/head")
+			if damaged {
+				w.putObject("channels/package/head", head[:len(head)/2])
+			} else {
+				away.Store(true)
+			}
+			w.start()
+			berlin.back()
+			berlin.forget() // all that the lost Core has sent
+			if text := w.untilIncident("behind"); !strings.Contains(text, "package") {
+				t.Error(text)
+			}
+			st, n := berlin.stated()
+			if n <= seen || len(st.Desired) != 1 || st.Desired[0].Channel != "driver" || !slices.Equal(st.Withheld, []string{"package"}) {
+				t.Errorf("revision %d after %d: %+v", n, seen, st)
+			}
+			if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"}); err != nil {
+				t.Fatal(err)
+			}
+			for st := (wire.State{}); len(st.Halt) == 0; {
+				if err := berlin.answer(wire.VerbState, &st); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			away.Store(false)
+			w.putObject("channels/package/head", head)
+			for {
+				var st wire.State
+				if err := berlin.answer(wire.VerbState, &st); err != nil {
+					t.Fatal(err)
+				}
+				if len(st.Withheld) > 0 {
+					continue
+				}
+				if len(st.Desired) != 2 || st.Desired[1].Number != 2 {
+					t.Errorf("%+v", st.Desired)
+				}
+				break
+			}
+			w.until("the incident to be over", func() bool { return !w.has("behind") })
+		})
+	}
+}
+
 // TestNumberLostEverywhere: ledger and bucket are restored, so that both have lost the number. A site that
 // has followed it reports this, and gets a newer state; a number that no Core can have had is refused.
 func TestNumberLostEverywhere(t *testing.T) {

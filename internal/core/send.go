@@ -29,6 +29,7 @@ type stateSender struct {
 	down    *downlink
 	storage *storage
 	fleet   *sites
+	newest  *newest
 	desired *desired.Service
 	may     func(revision uint64) bool // false: halt orders only, see incarnation.Service.MayState
 	halting *halting.Service
@@ -104,11 +105,19 @@ func (s *stateSender) sendOne(a wire.Address) {
 	x.mu.Lock()
 	told := x.identity != nil
 	older := ""
-	for _, d := range st.Desired {
-		if h := findHeld(x.holds, d.Channel); h.Number > d.Number {
-			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, h.Number, d.Channel, d.Number)
+	var stated []wire.Desired
+	for _, d := range st.Desired { // an older state under a new revision would move the site back
+		h := findHeld(x.holds, d.Channel)
+		if h.Number > d.Number {
+			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: the ledger was probably restored from a backup. The site keeps its desired release of that channel until the store has been read", a, h.Number, d.Channel, d.Number)
+		}
+		if h.Number > d.Number || !s.newest.isRead(d.Channel) {
+			st.Withheld = append(st.Withheld, d.Channel)
+		} else {
+			stated = append(stated, d)
 		}
 	}
+	st.Desired = stated
 	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
 		st.Halt = h.Object
 	}
@@ -116,13 +125,13 @@ func (s *stateSender) sendOne(a wire.Address) {
 	if !told {
 		return
 	}
-	if older != "" { // an older state under a new revision would move the site back
-		s.notices.incidents.Raise(kinds.Behind, "", a, older)
-	}
-	if older != "" || !s.may(st.Revision) {
+	if !s.may(st.Revision) {
 		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
-	} else {
+	} else if older == "" {
 		s.notices.incidents.Resolve(kinds.Behind, "", a)
+	}
+	if older != "" {
+		s.notices.incidents.Raise(kinds.Behind, "", a, older)
 	}
 	st.At, st.Store = s.clock.now().UnixMilli(), s.storage.store.Load().origin
 	s.down.sendSigned(a, wire.VerbState, st.Revision, &st.State)

@@ -26,8 +26,27 @@ import (
 
 // newest is each channel's newest release, as the ledger has it.
 type newest struct {
-	mu  sync.RWMutex
-	all map[string]ledger.Release
+	mu   sync.RWMutex
+	all  map[string]ledger.Release
+	read map[string]bool // channels whose head was read since the start
+}
+
+// isRead reports whether a channel's head was read since the start. Until then the ledger may be a
+// restored copy that lacks the channel's newest releases.
+func (n *newest) isRead(channel string) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.read[channel]
+}
+
+// markRead notes that a channel's head was read.
+func (n *newest) markRead(channel string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.read == nil {
+		n.read = map[string]bool{}
+	}
+	n.read[channel] = true
 }
 
 func (n *newest) Of(channel string) (ledger.Release, bool) {
@@ -74,6 +93,7 @@ type storeWatch struct {
 	notices  *notices
 	clock    *clocks
 	desire   func(context.Context, desired.Change) error
+	restate  func(context.Context) // sends all sites their desired states again
 	looked   looked
 
 	incarnation    *incarnation.Service
@@ -137,13 +157,8 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 	if err := errors.Join(s.halting.Look(ctx), unkept); err != nil {
 		return err
 	}
-	news := false
-	var errs []error
-	for _, ch := range s.settings.Load().Fleet.Channels {
-		fresh, err := s.importRelease(ctx, ch.Name, ledger.RunID{})
-		news = news || fresh
-		errs = append(errs, err)
-	}
+	news, known, unread := s.importReleases(ctx)
+	errs := []error{unread}
 	taken, err := s.takeIncarnation(ctx) // last: its revisions state the newest releases
 	if s.incarnation.Older() == nil {
 		errs = append(errs, err)
@@ -151,7 +166,34 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 	if taken || news || s.desired.Behind() {
 		errs = append(errs, s.desire(ctx, desired.Change{}))
 	}
+	if known && !taken {
+		s.restate(ctx)
+	}
 	return errors.Join(errs...)
+}
+
+// importReleases enters the head of each channel into the ledger, if it is news. known reports that a channel's
+// head was read for the first time since the start. Sites keep their desired release of the other channels. One
+// damaged head does not withhold the other channels.
+func (s *storeWatch) importReleases(ctx context.Context) (news, known bool, err error) {
+	var errs []error
+	for _, ch := range s.settings.Load().Fleet.Channels {
+		before := s.newest.isRead(ch.Name)
+		fresh, err := s.importRelease(ctx, ch.Name, ledger.RunID{})
+		if err != nil {
+			err = fmt.Errorf("channel %s: %w", ch.Name, err)
+		}
+		now := s.newest.isRead(ch.Name)
+		switch {
+		case now:
+			s.notices.incidents.Resolve(kinds.Behind, ch.Name, wire.Address{})
+		case ctx.Err() == nil:
+			s.notices.incidents.Raise(kinds.Behind, ch.Name, wire.Address{}, fmt.Sprintf("%v. The head was not read since this Core started: sites keep their desired release of the channel, and get no newer one", err))
+		}
+		news, known = news || fresh, known || now && !before
+		errs = append(errs, err)
+	}
+	return news, known, errors.Join(errs...)
 }
 
 // looked is how the last look at the store ended.
@@ -200,6 +242,11 @@ func (s *storeWatch) probeStore(ctx context.Context) error {
 // importRelease enters a channel's head into the ledger, if it is news.
 func (s *storeWatch) importRelease(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
 	r := s.storage.repo.Load()
+	defer func() {
+		if err == nil {
+			s.newest.markRead(channel)
+		}
+	}()
 	h, err := r.Head(ctx, channel)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -45,6 +45,8 @@ type State struct {
 	Region string // region of the site for halt orders; empty: the one of its enrollment
 
 	Core []string // URLs that the site dials from now on; empty: those it knows
+
+	Withheld []string // channels that are not in Desired: the site keeps its earlier desired state of each
 }
 
 // Desired is the desired state of one channel at a site.

@@ -57,7 +57,7 @@ func messages() []message {
 		{VerbStopped, &Stopped{Number: 3, Epoch: 7, Orders: []Stop{{Order: halt.ID{7}, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}, Object: []byte{}}, &Stopped{}},
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
-		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea", Core: []string{"tls://core:4222"},
+		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea", Core: []string{"tls://core:4222"}, Withheld: []string{"image"},
 			Desired: []Desired{{Channel: "package", Number: 3, Release: trust.ReleaseDigest(d), Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
 				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
@@ -71,7 +71,7 @@ func messages() []message {
 	}
 }
 
-// TestGolden opens messages that key 01…01 signed in protocol version 3, and signs them again. Once a version is
+// TestGolden opens messages that key 01…01 signed in protocol version 4, and signs them again. Once a version is
 // released, its files never change; new ones may be added.
 func TestGolden(t *testing.T) {
 	for _, m := range messages() {
@@ -314,7 +314,8 @@ func TestTokenKeepsItsSecret(t *testing.T) {
 			if bad == text {
 				continue
 			}
-			if _, err := ParseToken(bad); !errors.Is(err, ErrToken) || i > 8 && strings.Contains(err.Error(), text[4:12]) {
+			newer := (*frame.NewerError)(nil) // the change may be one of the version
+			if _, err := ParseToken(bad); !errors.Is(err, ErrToken) && !errors.As(err, &newer) || i > 8 && strings.Contains(err.Error(), text[4:12]) {
 				t.Fatalf("cut or changed at %d: %v", i, err)
 			}
 		}
