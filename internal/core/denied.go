@@ -43,12 +43,15 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 	at := wire.Address{Domain: domain, Site: g.Name}
 	now := l.o.Now()
 	why := "its credential is in order, but not shown by the one whom it was given to"
+	elsewhere := l.fleet.enrolledAs(at.Site)
 	x := l.fleet.siteOf(at)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
 	case connected:
 		why = "it tried a subject that is not its own"
+	case x.identity == nil && len(elsewhere) > 0:
+		why = fmt.Sprintf("the site has joined in domain %s, and this agent is still running: uninstall it, or enroll it again with a new token", elsewhere[0].Domain)
 	case x.identity == nil && x.ended.IsZero():
 		why = "the Core knows no identity of it"
 	case x.identity == nil:

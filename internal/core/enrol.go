@@ -141,7 +141,11 @@ func (e *Enrolment) Token(ctx context.Context, site string, life time.Duration) 
 		return nil, err
 	}
 	issued := &IssuedToken{ID: t.ID, Domain: t.Domain, Site: t.Site, Expires: expires, Text: text}
-	x := e.fleet.siteOf(wire.Address{Domain: s.Domain, Site: s.Name})
+	a := wire.Address{Domain: s.Domain, Site: s.Name}
+	if old := e.fleet.enrolledAs(s.Name); len(old) > 0 {
+		a = old[0] // the site's domain, or the one that it was moved from
+	}
+	x := e.fleet.siteOf(a)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.identity != nil {
@@ -292,10 +296,8 @@ func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol,
 		return nil, err
 	}
 	e.dropServer(ctx, a, x)
-	if old != nil && old.Public != public {
-		if err := errors.Join(e.access.enforceRevocations(ctx), e.link.userNotCut(ctx, a, old.Public)); err != nil {
-			return nil, err
-		}
+	if err := e.cutSuperseded(ctx, a, old); err != nil {
+		return nil, err
 	}
 	if g.JWT, err = e.access.authority.Load().User(s.Domain, s.Name, public, userLife, now); err != nil {
 		return nil, err
@@ -304,14 +306,32 @@ func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol,
 	e.notices.incidents.Resolve(kinds.Denied, "", a)
 	e.notices.incidents.Resolve(kinds.Cloned, "", a)
 	detail := "key " + public + ", " + clipText(strings.TrimSpace(v.Version+" "+v.System))
-	if old != nil && old.Public != public {
-		detail += ", in place of key " + old.Public
+	for _, was := range old {
+		detail += fmt.Sprintf(", in place of key %s of domain %s", was.Public, was.Domain)
 	}
 	if err := e.ledger.Audit(ctx, ledger.Deed{Who: "token " + m.from.Site, What: "enrolled", Object: "site " + s.Name, Detail: detail}); err != nil {
 		return nil, err
 	}
 	e.notices.emitEvent(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
 	return g, nil
+}
+
+// cutSuperseded disconnects the former servers of the site at a, also if the site was in another domain then.
+func (e *Enrolment) cutSuperseded(ctx context.Context, a wire.Address, old []ledger.Identity) error {
+	if len(old) == 0 {
+		return nil
+	}
+	errs := []error{e.access.enforceRevocations(ctx)}
+	for _, was := range old {
+		former := wire.Address{Domain: was.Domain, Site: was.Site}
+		if former != a {
+			x := e.fleet.siteOf(former)
+			errs = append(errs, x.setIdentity(nil, was.Ended))
+			e.dropServer(ctx, former, x)
+		}
+		errs = append(errs, e.link.userNotCut(ctx, former, was.Public))
+	}
+	return errors.Join(errs...)
 }
 
 // endToken revokes the token's user on the bus as soon as the site that used the token connects. Until then the site
@@ -345,16 +365,7 @@ func (e *Enrolment) RevokeSite(ctx context.Context, name, why string) error {
 	if err != nil {
 		return err
 	}
-	var found []wire.Address
-	e.fleet.eachSite(func(a wire.Address, x *site) {
-		if a.Site == name {
-			x.mu.Lock()
-			if x.identity != nil {
-				found = append(found, a)
-			}
-			x.mu.Unlock()
-		}
-	})
+	found := e.fleet.enrolledAs(name)
 	if len(found) == 0 && tokens == 0 {
 		return fmt.Errorf("site %q has no identity and no token: nothing to revoke", name)
 	}

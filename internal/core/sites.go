@@ -110,6 +110,19 @@ func (s *sites) enrolledAt(a wire.Address) time.Time {
 	return x.identity.Enrolled
 }
 
+// enrolledAs returns the addresses at which a site of that name has an identity: its configured address, or one in the
+// domain from which it was moved.
+func (s *sites) enrolledAs(name string) (found []wire.Address) {
+	s.eachSite(func(a wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if a.Site == name && x.identity != nil {
+			found = append(found, a)
+		}
+	})
+	return found
+}
+
 func (s *sites) eachSite(fn func(wire.Address, *site)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
 
@@ -115,4 +116,57 @@ func TestUserOfRemovedSite(t *testing.T) {
 			osaka.hello()
 		})
 	}
+}
+
+// TestMovedSite: a site is moved to another domain in the configuration, and enrolls there. Its former identity ends,
+// also if the configuration is put back, and site revoke ends the one that is left.
+func TestMovedSite(t *testing.T) {
+	w := newWorld(t, nil)
+	was := w.settings.Fleet
+	first := w.join("osaka")
+	first.hello()
+	move := func(f *fleet.Fleet) {
+		w.settings.Fleet = f
+		if err := w.core.Reload(t.Context(), w.settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moved := w.apart()
+	i := slices.IndexFunc(moved.Sites, func(s fleet.Site) bool { return s.Name == "osaka" })
+	moved.Sites[i].Domain = "corp"
+	first.connected()
+	move(moved)
+	issued, err := w.core.Enrolment.Token(t.Context(), "osaka", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if issued.Joined.IsZero() || issued.Domain != "corp" {
+		t.Errorf("the token ends an identity, and does not say so: %+v", issued)
+	}
+	second, err := w.enrol(issued.Text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.hello()
+	w.untilDeed("enrolled", "in place of")
+
+	move(was)
+	first.mustBeCut()
+	w.until("the reason of the refusal", func() bool {
+		return slices.ContainsFunc(w.texts("denied"), func(s string) bool { return strings.Contains(s, "has joined in domain corp") })
+	})
+	move(moved)
+	second.back()
+	second.hello()
+	w.restart()
+	second.back()
+	second.hello()
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "test"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.core.Query.Deeds(t.Context(), ledger.DeedFilter{What: "revoke"})
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Detail, "key ") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	second.mustBeCut()
 }

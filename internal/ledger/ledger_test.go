@@ -174,7 +174,7 @@ func TestIdentities(t *testing.T) {
 	first := Identity{Domain: "apac", Site: "osaka", Public: "U1", Enrolled: c.now(), JWTExpires: c.now().Add(90 * 24 * time.Hour), Version: "1"}
 	old, err := l.Sites.Enrol(ctx, first)
 	must(t, err)
-	same(t, "superseded", old, (*Identity)(nil))
+	same(t, "superseded", old, []Identity(nil))
 	_, err = l.Sites.Enrol(ctx, first) // a repeated request
 	must(t, err)
 	c.add(time.Minute)
@@ -183,7 +183,7 @@ func TestIdentities(t *testing.T) {
 	old, err = l.Sites.Enrol(ctx, second)
 	must(t, err)
 	first.Ended, first.Why = c.now(), "superseded"
-	same(t, "superseded", old, &first)
+	same(t, "superseded", old, []Identity{first})
 	_, err = l.Sites.Enrol(ctx, Identity{Domain: "emea", Site: "paris", Public: "U1"})
 	wantErr(t, err, ErrConflict)
 	wantErr(t, l.Sites.Renew(ctx, "U1", c.now(), "2"), ErrNotFound)
@@ -192,6 +192,21 @@ func TestIdentities(t *testing.T) {
 	got, err := l.Sites.Identity(ctx, "apac", "osaka")
 	must(t, err)
 	same(t, "identity", got, second)
+
+	// The site moves to another domain, and back.
+	moved := Identity{Domain: "emea", Site: "osaka", Public: "U3", Enrolled: c.now(), JWTExpires: second.JWTExpires}
+	old, err = l.Sites.Enrol(ctx, moved)
+	must(t, err)
+	second.Ended, second.Why = c.now(), "superseded"
+	same(t, "superseded in another domain", old, []Identity{second})
+	_, err = l.Sites.Identity(ctx, "apac", "osaka")
+	wantErr(t, err, ErrNotFound)
+	second.Public, second.Ended, second.Why, second.Version = "U4", time.Time{}, "", ""
+	old, err = l.Sites.Enrol(ctx, second)
+	must(t, err)
+	moved.Ended, moved.Why = c.now(), "superseded"
+	same(t, "superseded in another domain", old, []Identity{moved})
+
 	got, err = l.Sites.Revoke(ctx, "apac", "osaka", "stolen")
 	must(t, err)
 	second.Ended, second.Why = c.now(), "stolen"

@@ -116,10 +116,10 @@ func scanIdentity(s scanner, i *Identity) error {
 	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why, moment{&i.Contested}, &i.Contest)
 }
 
-// Enrol makes id the identity of its site. It returns the previous identity so that it can be revoked, or nil. It
-// ignores Ended and Why; a zero Enrolled means now. The site's holdings become unverified. Enrolling the same identity
-// again renews it. A key that was ever another identity is ErrConflict.
-func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
+// Enrol makes id the only identity of a site of that name. It returns the identities that this ends, of any domain, so
+// that they can be revoked. It ignores Ended and Why; a zero Enrolled means now. The site's holdings become unverified.
+// Enrolling the same identity again renews it. A key that was ever another identity is ErrConflict.
+func (store *Sites) Enrol(ctx context.Context, id Identity) (old []Identity, err error) {
 	now := store.db.now()
 	if id.Enrolled.IsZero() {
 		id.Enrolled = now
@@ -130,15 +130,8 @@ func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err 
 		if err != nil || n == 1 {
 			return err
 		}
-		var was Identity
-		err = scanIdentity(x.queryRow("SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", id.Domain, id.Site), &was)
-		if err == nil {
-			was.Ended, was.Why = fromMicros(toMicros(now)), "superseded"
-			if err := x.execSQL("UPDATE identities SET ended = ?, why = ? WHERE public = ?", toMicros(was.Ended), was.Why, was.Public); err != nil {
-				return err
-			}
-			old = &was
-		} else if classifyError(err) != ErrNotFound {
+		old, err = queryAll(x.ctx, x.conn, "end the identity of the site's former server", scanIdentity, "UPDATE identities SET ended = ?, why = 'superseded' WHERE site = ? AND ended = 0 RETURNING "+identityColumns, toMicros(now), id.Site)
+		if err != nil {
 			return err
 		}
 		n, err = x.execCount(`INSERT INTO identities (public, domain, site, enrolled, jwt_expires, version) VALUES (?, ?, ?, ?, ?, ?)

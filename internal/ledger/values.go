@@ -120,8 +120,13 @@ func queryOne[T any](ctx context.Context, db *sql.DB, act string, scan func(scan
 	return v, nil
 }
 
+// querier runs queries. *sql.DB and *sql.Conn are queriers.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // queryAll reads all rows.
-func queryAll[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) ([]T, error) {
+func queryAll[T any](ctx context.Context, db querier, act string, scan func(scanner, *T) error, query string, args ...any) ([]T, error) {
 	var list []T
 	err := queryEach(ctx, db, scan, func(v T) error { list = append(list, v); return nil }, query, args...)
 	if err != nil {
@@ -131,7 +136,7 @@ func queryAll[T any](ctx context.Context, db *sql.DB, act string, scan func(scan
 }
 
 // queryEach calls fn for each row.
-func queryEach[T any](ctx context.Context, db *sql.DB, scan func(scanner, *T) error, fn func(T) error, query string, args ...any) error {
+func queryEach[T any](ctx context.Context, db querier, scan func(scanner, *T) error, fn func(T) error, query string, args ...any) error {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
