@@ -497,6 +497,18 @@ func TestCoreInit(t *testing.T) {
 			t.Errorf("a repository of others leaves %s here: %v", left, err)
 		}
 	}
+	// Keys that were there before the command stay, also the public half of a root key that was taken away.
+	for left, exit := range map[string]int{"data/nightferry-repository.key": 9, "nightferry-root.pub": 4, "data/nightferry-release.pub": 4} {
+		folder := filepath.Join(at("h"), strings.ReplaceAll(left, "/", "-"))
+		path := filepath.Join(folder, left)
+		if err := errors.Join(os.MkdirAll(folder, 0o755), os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("mine"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		x.fails(exit, "core", "init", folder, "--host", "localhost", "--store", b.URL("a"), "--create-repository")
+		if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
+			t.Errorf("%s is %q: %v", left, text, err)
+		}
+	}
 	contains(t, x.fails(2, "core", "init", at("f"), "--store", "file:///srv/store"), "a Core needs an S3 store")
 	x.fails(7, "core", "init", at("c"), "--host", "localhost", "--store", b.URL("a"), "--release-key", at("none"))
 
@@ -526,7 +538,20 @@ func TestCoreInit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	half := filepath.Join(at("e"), "nightferry.yaml")
+	contains(t, x.fails(4, "core", "run", "--config", half), "is not complete", "nightferry core init again")
+	if out, _, code := x.try("", "core", "check", "--config", half); code != 3 || !strings.Contains(out, "is not complete") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
 	x.must("core", "init", at("e"), "--create-repository")
+	if half, err := os.ReadFile(filepath.Join(data, "vault.unfinished")); err != nil || string(half) != "half" {
+		t.Errorf("the vault that was there: %q, %v", half, err)
+	}
+	for _, gone := range []string{"init.unfinished", "nightferry-release.key", "nightferry-release.pub"} {
+		if _, err := os.Lstat(filepath.Join(data, gone)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", gone, err)
+		}
+	}
 	vault, err := os.ReadFile(filepath.Join(data, "vault"))
 	if err != nil || len(vault) < 100 {
 		t.Fatalf("the vault has %d bytes: %v", len(vault), err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,26 +103,32 @@ func (g coreSetup) coreInit(ctx context.Context, dir string, f *coreInitFlags) e
 	return g.coreKeys(ctx, dir, c, master, f, &out)
 }
 
-// Names in the data folder. While the mark is there, an init is under way, or was
-// interrupted or failed: a vault beside it cannot have been used yet.
-const (
-	vaultName = "vault"
-	initMark  = "init.unfinished"
-)
+// vaultName is the vault's name in the data folder.
+const vaultName = "vault"
 
-// refuseCore fails where a whole Core is there already, and removes half of one.
+// refuseCore fails if a whole Core is there already, and sets the vault of an unfinished one aside.
 func refuseCore(data, path string) error {
-	vault, mark := filepath.Join(data, vaultName), filepath.Join(data, initMark)
-	if absent, err := confirmAbsent(vault); err != nil || absent {
+	if absent, err := confirmAbsent(filepath.Join(data, vaultName)); err != nil || absent {
 		return err
 	}
-	if absent, err := confirmAbsent(mark); err != nil {
+	if absent, err := confirmAbsent(filepath.Join(data, core.InitMark)); err != nil {
 		return err
 	} else if absent {
 		return &refusedError{"there is a Core in " + data + " already", "use it: nightferry core check --config " + path + "; another Core needs another folder, and another prefix in the store"}
 	}
-	if err := os.Remove(vault); err != nil {
-		return fmt.Errorf("remove the vault of an init that was interrupted: %w", err)
+	root, err := durable.Open(data, durable.Options{Trusted: true})
+	if err != nil {
+		return err
+	}
+	aside := vaultName + ".unfinished"
+	for n := 2; ; n++ {
+		if _, err := root.Lstat(aside); err != nil {
+			break
+		}
+		aside = fmt.Sprintf("%s.unfinished-%d", vaultName, n)
+	}
+	if err := errors.Join(root.Rename(vaultName, aside), root.Close()); err != nil {
+		return fmt.Errorf("set the vault of an init that was interrupted aside: %w", err)
 	}
 	return nil
 }
@@ -168,8 +173,10 @@ func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*confi
 		return nil, err
 	}
 	if absent {
-		if err := markInit(c.Data, f.store); err != nil {
-			return nil, err
+		if f.store != "" { // else people complete the configuration
+			if err := (&initMark{data: c.Data}).write(); err != nil {
+				return nil, err
+			}
 		}
 		for _, ch := range c.Fleet.Channels {
 			if err := os.MkdirAll(ch.Source, 0o755); err != nil {
@@ -185,7 +192,7 @@ func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*confi
 func correctConfig(c *config.Config, dir string, f *coreInitFlags, path string) (*config.Config, error) {
 	was := config.Starter{Dir: dir, Store: c.Store, Host: hostOf(c)}
 	now := config.Starter{Dir: dir, Store: cmp.Or(f.store, was.Store), Host: cmp.Or(f.host, was.Host)}
-	if absent, err := confirmAbsent(filepath.Join(c.Data, initMark)); err != nil || absent {
+	if absent, err := confirmAbsent(filepath.Join(c.Data, core.InitMark)); err != nil || absent {
 		return c, err
 	}
 	b, err := durable.ReadTrusted(path, 1<<20)
@@ -200,18 +207,6 @@ func correctConfig(c *config.Config, dir string, f *coreInitFlags, path string) 
 		return nil, err
 	}
 	return config.Load(path)
-}
-
-// markInit notes that an init is under way whose configuration names a store.
-func markInit(data, store string) error {
-	if store == "" {
-		return nil // people complete that configuration
-	}
-	root, err := durable.Open(data, durable.Options{Trusted: true})
-	if err != nil {
-		return err
-	}
-	return errors.Join(root.WriteFile(initMark, nil, 0o600), root.Close())
 }
 
 // hostOf returns the name under which sites reach the Core.
@@ -243,28 +238,29 @@ func coreMaster(c *config.Config, out *coreMade) (vault.Master, error) {
 // coreKeys brings repository and vault together.
 func (g coreSetup) coreKeys(ctx context.Context, dir string, c *config.Config, master vault.Master, f *coreInitFlags, out *coreMade) (err error) {
 	o := core.InitOptions{Data: c.Data, Master: master, StoreURL: c.Store, Store: g.e.coreStore(), Now: g.e.now, Name: "nightferry Core " + hostname()}
-	var temporary []string // key files that the vault replaces
+	mark, err := readMark(c.Data)
+	if err != nil {
+		return err
+	}
 	if f.create {
-		if temporary, err = g.createRepository(ctx, dir, c, f.encrypt, &o, out); err != nil {
+		if err = g.createRepository(ctx, dir, c, f.encrypt, mark, &o, out); err != nil {
 			return err
 		}
 	} else if err = adoptRepository(f, &o); err != nil {
 		return err
 	}
-	if err := markInit(c.Data, c.Store); err != nil {
+	if err := mark.write(); err != nil {
 		return err
 	}
 	made, err := core.Init(core.WithActor(ctx, username()), o)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(c.Data, initMark)); err != nil {
+	if err := mark.remove(); err != nil {
 		return err
 	}
-	for _, p := range temporary {
-		if err := os.Remove(p); err != nil {
-			g.e.warn("%v: remove it by hand, since the vault holds it", err)
-		}
+	if err := removeFiles(mark.temporary()); err != nil {
+		g.e.warn("%v: remove it by hand, since the vault holds it", err)
 	}
 	out.Store, out.Repo, out.Root, out.Fingerprint = shownStore(c.Store), made.Repo.String(), made.Root.String(), made.Fingerprint
 	g.e.event("core", out)
@@ -291,43 +287,39 @@ func (e *env) coreStore() bucket.Options {
 	return bucket.Options{UserAgent: "nightferry-core/" + version()}
 }
 
-// createRepository makes the repository with keys that are durable before it
-// exists. What it returns goes away once the vault holds it.
-func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.Config, encrypt bool, o *core.InitOptions, out *coreMade) (temporary []string, err error) {
+// createRepository makes the repository with keys that are durable before it exists.
+func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.Config, encrypt bool, mark *initMark, o *core.InitOptions, out *coreMade) (err error) {
 	u, err := url.Parse(c.Store)
 	if err != nil || u.Scheme != "s3" {
-		return nil, usage("core init", "store: want an s3:// URL")
+		return usage("core init", "store: want an s3:// URL")
 	}
-	rootBase, releaseBase := filepath.Join(dir, rootKeyName), filepath.Join(c.Data, releaseKeyName)
+	rootBase := filepath.Join(dir, rootKeyName)
 	fresh, err := confirmAbsent(rootBase + secretExt)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	unmade, err := confirmAbsent(releaseBase + secretExt)
+	rootKey, err := mark.keptPair(rootUse, rootBase)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rootKey, err := keptPair(rootUse, rootBase)
-	if err != nil {
-		return nil, err
-	}
-	if o.Release, err = keptPair(releaseUse, releaseBase); err != nil {
-		return nil, err
+	if o.Release, err = mark.keptPair(releaseUse, filepath.Join(c.Data, releaseKeyName)); err != nil {
+		return err
 	}
 	out.RootKey = rootBase + secretExt
-	temporary = []string{releaseBase + secretExt, releaseBase + publicExt}
 	if encrypt {
 		file := filepath.Join(c.Data, repositoryKeyName+secretExt)
-		if o.RepoKey, _, err = initKey(file, c.Data, true); err != nil {
-			return nil, err
+		if err := mark.claim(file); err != nil {
+			return err
 		}
-		temporary = append(temporary, file)
+		if o.RepoKey, _, err = initKey(file, c.Data, true); err != nil {
+			return err
+		}
 	}
 	public := repo.PublicOf(rootKey)
 	o.Root = &public
 	store, err := bucket.Open(ctx, c.Store, o.Store)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, bucket.Close(store)) }()
 	_, err = repo.Init(ctx, store, repo.InitOptions{Key: o.RepoKey, Root: rootKey, Release: o.Release, Grace: 7 * 24 * time.Hour, Now: g.e.now()})
@@ -338,40 +330,13 @@ func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.C
 		// Keys are removed only once it is sure that the repository is none of theirs: the answer to a write of ours may
 		// have been lost.
 		if _, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: g.e.now}); ours == nil {
-			return temporary, nil
-		} else if unmade && (errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey)) {
-			err = errors.Join(err, unmakeKeys(rootBase, releaseBase, filepath.Join(c.Data, repositoryKeyName)))
+			return nil
+		} else if errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey) {
+			err = errors.Join(err, mark.unmake())
 		}
-		return nil, fmt.Errorf("%w: choose another prefix, or adopt it with --release-key FILE", err)
-	}
-	return temporary, err
-}
-
-// unmakeKeys removes keys that were made for a repository that there is not.
-func unmakeKeys(bases ...string) (err error) {
-	for _, base := range bases {
-		for _, ext := range []string{secretExt, publicExt} {
-			if rerr := os.Remove(base + ext); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-				err = errors.Join(err, rerr)
-			}
-		}
+		return fmt.Errorf("%w: choose another prefix, or adopt it with --release-key FILE", err)
 	}
 	return err
-}
-
-// keptPair makes a key pair in files, or reads the one that an interrupted init
-// wrote there.
-func keptPair(use, base string) (ed25519.PrivateKey, error) {
-	if absent, err := confirmAbsent(base + secretExt); err != nil {
-		return nil, err
-	} else if !absent {
-		return signingKey(use, base+secretExt)
-	}
-	pair, err := newKeyPair(use, base)
-	if err != nil {
-		return nil, err
-	}
-	return pair.key, pair.write()
 }
 
 // adoptRepository reads the keys of a repository that exists.

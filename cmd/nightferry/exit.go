@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
 	"nightferry/internal/config"
+	"nightferry/internal/core"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
@@ -135,7 +136,7 @@ func isUsage(err error) bool {
 }
 
 func isRefused(err error) bool {
-	return as[*refusedError](err) || as[*push.GuardError](err) || errors.Is(err, durable.ErrLink)
+	return as[*refusedError](err) || as[*core.UnfinishedError](err) || as[*push.GuardError](err) || errors.Is(err, durable.ErrLink)
 }
 
 func isUntrusted(err error) bool {

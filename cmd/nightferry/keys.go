@@ -160,9 +160,12 @@ func (k keyPair) public() (p trust.Public) {
 	return p
 }
 
-// write stores both halves. It never overwrites: a key that is gone cannot be
+// write stores both halves. It never overwrites either: a key that is gone cannot be
 // made again.
 func (k keyPair) write() error {
+	if err := refuseExisting(k.base + publicExt); err != nil {
+		return err
+	}
 	if err := durable.WritePrivate(k.base+secretExt, trust.EncodeSecret(k.use, k.key)); err != nil {
 		return keyExists(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -26,6 +27,21 @@ const (
 	stateName  = "state"
 	logsName   = "logs"
 )
+
+// InitMark is the name of a file in the data folder that is there while the folder is being made.
+const InitMark = "init.unfinished"
+
+// UnfinishedError means that a data folder was not made completely.
+type UnfinishedError struct{ Data string }
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("the Core in %s is not complete: nightferry core init was interrupted, or failed", e.Data)
+}
+
+// Remedy names the command that completes it.
+func (e *UnfinishedError) Remedy() string {
+	return "run nightferry core init again, with the same folder and options: it completes the Core"
+}
 
 // InitOptions are the options for making a Core's data folder for an existing repository.
 type InitOptions struct {
@@ -100,6 +116,13 @@ func lockData(path string, create bool) (*durable.Root, func() error, error) {
 	dir, err := durable.Open(path, durable.Options{Create: create, Trusted: true})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the Core's folder: %w", err)
+	}
+	if !create {
+		if _, err := dir.Lstat(InitMark); err == nil {
+			return nil, nil, errors.Join(&UnfinishedError{path}, dir.Close())
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, errors.Join(err, dir.Close())
+		}
 	}
 	unlock, err := durable.Lock(dir, lockName)
 	if err != nil {
