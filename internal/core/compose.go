@@ -76,7 +76,7 @@ func (c *Core) composeParts() {
 
 	e := &c.Enrolment
 	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b
-	e.down, e.refusals, e.notices, e.clock, e.ready, e.request, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, o.requestStart, c.sweepIncidents
+	e.down, e.refusals, e.notices, e.clock, e.ready, e.prove, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, c.accounts.requestProofs, c.sweepIncidents
 
 	n := &c.Notifier
 	n.settings, n.dir, n.incidents, n.runs, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, &l.Incidents, l, c.vault, q, &c.notices, &c.clock, c.o.Now

@@ -32,30 +32,67 @@ func (c *accounts) compareHoldings(ctx context.Context, a wire.Address, x *site,
 	same := x.compared && slices.Equal(x.holds, list)
 	x.holds, x.compared = list, same
 	x.mu.Unlock()
+	c.requestProofs(ctx, a, x)
 	if same || spooled > 0 || !c.incarnation.MayState(c.desired.Of(a).Revision) {
 		return
 	}
-	if err := c.correctHoldings(ctx, a, list); err != nil {
+	unproven, err := c.correctHoldings(ctx, a, list)
+	if err != nil {
 		c.notices.LedgerFailed(err)
 		return
 	}
 	x.mu.Lock()
 	x.compared = true
+	x.addUnproven(unproven)
 	x.mu.Unlock()
+	c.requestProofs(ctx, a, x)
 }
 
-// correctHoldings changes the ledger's holdings of a site to those that the site reports. If the site holds the
-// desired release, it would verify it only when that is due, so the Core asks it to do so in its next
-// window.
-func (c *accounts) correctHoldings(ctx context.Context, a wire.Address, list []wire.Held) error {
+// addUnproven notes channels of which the Core asks the site for a new proof. x.mu is locked.
+func (x *site) addUnproven(channels []string) {
+	for _, ch := range channels {
+		if !slices.Contains(x.unproven, ch) {
+			x.unproven = append(x.unproven, ch)
+		}
+	}
+}
+
+// requestProofs asks a site to verify its unproven channels in their next windows. An operator's request for a
+// channel that the site has not obeyed yet comes first.
+func (c *accounts) requestProofs(ctx context.Context, a wire.Address, x *site) {
+	x.mu.Lock()
+	list, holds := slices.Clone(x.unproven), x.holds
+	x.mu.Unlock()
+	if len(list) == 0 || !c.incarnation.MayState(c.desired.Of(a).Revision) {
+		return
+	}
+	for _, channel := range list {
+		obeyed := findHeld(holds, channel).Obeyed
+		if slices.ContainsFunc(c.desired.Of(a).Desired, func(d wire.Desired) bool { return d.Channel == channel && d.Start > obeyed }) {
+			continue
+		}
+		_, err := c.request(ctx, "prove", fleet.Scope{Site: a.Site, Channel: channel}, desired.Request{Automatic: true, Obeyed: obeyed}, "what the site holds is unproven")
+		if err != nil {
+			c.notices.LedgerFailed(fmt.Errorf("ask site %s for a proof of channel %s: %w", a, channel, err))
+			continue
+		}
+		x.mu.Lock()
+		x.unproven = slices.DeleteFunc(x.unproven, func(ch string) bool { return ch == channel })
+		x.mu.Unlock()
+	}
+}
+
+// correctHoldings changes the ledger's holdings of a site to those that the site reports. It returns the channels of
+// which the site holds the desired release: it would verify that only when it is due.
+func (c *accounts) correctHoldings(ctx context.Context, a wire.Address, list []wire.Held) (unproven []string, err error) {
 	stored, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range stored {
 		if findHeld(list, s.Channel).Channel == "" && !s.Verified.IsZero() {
 			if _, err := c.ledger.Sites.Correct(ctx, a.Domain, a.Site, s.Channel, 0, s.Release); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
@@ -68,16 +105,13 @@ func (c *accounts) correctHoldings(ctx context.Context, a wire.Address, list []w
 		}
 		known, err := c.ledger.Sites.Correct(ctx, a.Domain, a.Site, h.Channel, h.Number, h.Release)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !known || h.Number != d.Number || h.Release != d.Release {
-			continue // the site reports, or pulls, the desired release anyway
-		}
-		if _, err := c.request(ctx, "prove", fleet.Scope{Site: a.Site, Channel: h.Channel}, desired.Request{}, fmt.Sprintf("the site holds release %d, which this ledger does not know", h.Number)); err != nil {
-			return err
+		if known && h.Number == d.Number && h.Release == d.Release { // another one it reports, or replaces, anyway
+			unproven = append(unproven, h.Channel)
 		}
 	}
-	return nil
+	return unproven, nil
 }
 
 // noteRevision handles the newest revision that a site has accepted. If this Core has not issued it, the

@@ -428,3 +428,35 @@ func TestUnsentEvents(t *testing.T) {
 		t.Errorf("a proof was asked for: %+v, %v", list, err)
 	}
 }
+
+// TestProofWaits: a site holds a release that the ledger does not know it to hold, while an operator's request
+// waits there. The Core asks for a proof after the site has obeyed that request, and does not replace it.
+func TestProofWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	d := osaka.stateOf("package", 1)
+	ordered, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka"}, Adopt: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	osaka.holds["package"] = wire.Held{Channel: "package", Number: 1, Release: d.Release, Obeyed: d.Start}
+	for range 3 {
+		osaka.forgetSent()
+		if st, _ := osaka.hello(); !st.Desired[0].Adopt || st.Desired[0].Start != ordered[0].Start {
+			t.Fatalf("the operator's request was replaced: %+v", st.Desired)
+		}
+	}
+	if ch := w.channel("osaka", "package"); ch.Holds != 1 {
+		t.Errorf("%+v", ch)
+	}
+	osaka.holds["package"] = wire.Held{Channel: "package", Number: 1, Release: d.Release, Obeyed: ordered[0].Start}
+	osaka.hello()
+	w.untilDeed("prove", "unproven")
+	osaka.forgetSent()
+	if st, _ := osaka.hello(); st.Desired[0].Adopt || st.Desired[0].Start <= ordered[0].Start {
+		t.Errorf("no proof was asked for: %+v", st.Desired)
+	}
+}

@@ -372,7 +372,7 @@ func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.Outcome, 
 		if fin.Attestation, err = wire.SignAttestation(s.key, s.token.Repo, s.at, d.Number, at); err != nil {
 			s.w.t.Fatal(err)
 		}
-		s.holds[d.Channel] = wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release, Verified: at.At}
+		s.holds[d.Channel] = wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release, Verified: at.At, Obeyed: d.Start}
 	}
 	var events []wire.Event
 	add := func(kind wire.EventKind, body []byte, err error) {

@@ -35,6 +35,7 @@ type site struct {
 	caughtUp time.Time   // when its newer halt orders were last looked for
 	holds    []wire.Held // as last reported
 	compared bool        // holds and the ledger agree
+	unproven []string    // channels of which the Core asks for a new proof
 	progress map[string]query.Progress
 	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
 	processes

@@ -35,6 +35,11 @@ type Request struct {
 	Now    bool  // also while no window is open
 	Check  uint8 // of wire.Desired: a check, which changes nothing
 	Verify bool  // the request came from verify
+
+	// An Automatic request does not replace an operator's that the site has not obeyed yet. Obeyed is the
+	// newest one that it has.
+	Automatic bool
+	Obeyed    uint64
 }
 
 // Limit is an operator's timetable in place of the configured rates of a site.

@@ -137,7 +137,7 @@ func TestWorkByScope(t *testing.T) {
 		t.Errorf("%d rows were read", s.store.rows)
 	}
 	d := s.s.Of(osaka).Desired[1]
-	if (Request{d.DryRun, d.Rehash, d.Adopt, d.Now, d.Check, d.Verify}) != request || d.Start == 0 || s.start("package") != 0 {
+	if (Request{DryRun: d.DryRun, Rehash: d.Rehash, Adopt: d.Adopt, Now: d.Now, Check: d.Check, Verify: d.Verify}) != request || d.Start == 0 || s.start("package") != 0 {
 		t.Errorf("%+v", d)
 	}
 	s.update(Change{})

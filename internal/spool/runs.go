@@ -92,7 +92,7 @@ type Held struct {
 
 // Holds returns the held release of each channel.
 func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target FROM holds ORDER BY channel")
+	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target, coalesce(start, 0) FROM holds LEFT JOIN orders USING (channel) ORDER BY channel")
 	if err != nil {
 		return nil, fmt.Errorf("read the held releases: %w", classifyError(err))
 	}
@@ -100,7 +100,7 @@ func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	for rows.Next() {
 		var h Held
 		var release []byte
-		if err := rows.Scan(&h.Channel, &h.Number, &release, &h.Verified, &h.Target); err != nil {
+		if err := rows.Scan(&h.Channel, &h.Number, &release, &h.Verified, &h.Target, &h.Obeyed); err != nil {
 			return nil, fmt.Errorf("read the held releases: %w", classifyError(err))
 		}
 		copy(h.Release[:], release)

@@ -99,7 +99,8 @@ type Held struct {
 	Channel  string
 	Number   trust.ReleaseNumber
 	Release  trust.ReleaseDigest
-	Verified int64 // Unix seconds of the last attestation
+	Verified int64  // Unix seconds of the last attestation
+	Obeyed   uint64 // the newest Desired.Start that a run has served
 }
 
 // Beat is the site's heartbeat. The site also sends it at once when its waits

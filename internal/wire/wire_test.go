@@ -48,8 +48,8 @@ func messages() []message {
 	d := digest.Of([]byte("release"))
 	return []message{
 		{VerbHello, &Hello{Generation: []byte{1}, Version: "1", System: "linux/amd64", At: 2, StoreClock: -3, Trust: 4, Revision: 5, Epoch: 6,
-			Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)"}, &Hello{}},
-		{VerbBeat, &Beat{At: 1, StoreClock: 2, Trust: 3, Revision: 4, Epoch: 5, Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8}}, Spooled: 6, Instance: []byte{9}, Waits: []Wait{{Channel: "package", Why: WhyWindow, Until: 10, Text: "t"}}}, &Beat{}},
+			Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8, Obeyed: 9}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)"}, &Hello{}},
+		{VerbBeat, &Beat{At: 1, StoreClock: 2, Trust: 3, Revision: 4, Epoch: 5, Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8, Obeyed: 9}}, Spooled: 6, Instance: []byte{9}, Waits: []Wait{{Channel: "package", Why: WhyWindow, Until: 10, Text: "t"}}}, &Beat{}},
 		{VerbProgress, &Progress{Run: []byte{9}, Channel: "package", Progress: runs.Progress{Phase: "stage", FilesDone: 1, FilesTotal: 2, BytesDone: 3, BytesTotal: 4, BytesWire: 5}}, &Progress{}},
 		{VerbReport, &Report{Generation: []byte{1}, First: 3, Events: []Event{{Run: []byte{9}, Channel: "package", At: 5, Kind: FinishedEvent, Body: []byte{0x80}}}}, &Report{}},
 		{VerbAsk, &Ask{ID: 7, Keys: []string{"head", "packs/ab"}}, &Ask{}},
