@@ -17,7 +17,7 @@ import (
 // authority made of them.
 type access struct {
 	vault   *vault.Vault
-	ledger  identities
+	ledger  accessRecords
 	storage *storage
 	link    *busLink
 
@@ -29,8 +29,8 @@ type access struct {
 	fleet     *fleet.Fleet                    // the configured sites
 }
 
-// identities reads the sites' identities and the users of tokens. *ledger.Sites is one.
-type identities interface {
+// accessRecords reads the sites' identities and the users of tokens. *ledger.Sites is one.
+type accessRecords interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
 	EndedTokenUsers(ctx context.Context) ([]string, error)
 }
@@ -52,22 +52,49 @@ func (ac *access) updateAccess(ctx context.Context, f *fleet.Fleet) error {
 	return nil
 }
 
-// refresh applies the vault's domain keys and the ledger's revocations for the fleet in force. A reload may be changing it.
-func (ac *access) refresh(ctx context.Context) error {
+// Refresh applies the vault's domain keys and the ledger's revocations for the fleet in force. A reload may be changing it.
+func (ac *access) Refresh(ctx context.Context) error {
 	ac.mu.Lock()
 	f := ac.fleet
 	ac.mu.Unlock()
 	return ac.updateAccess(ctx, f)
 }
 
-// enforceRevocations applies the ledger's revocations and keeps the domain keys.
-func (ac *access) enforceRevocations(ctx context.Context) error {
+// Enforce applies the ledger's revocations and keeps the domain keys.
+func (ac *access) Enforce(ctx context.Context) error {
 	ac.mu.Lock()
 	defer ac.mu.Unlock()
 	return ac.enforceKeys(ctx, ac.domains)
 }
 
-// cutDomain rejects all users signed by a domain's keys, see enforce.
+// Sign calls fn with the authority in force. The authority changes only after fn has returned.
+func (ac *access) Sign(fn func(*bus.Authority) error) error {
+	ac.renewMu.RLock()
+	defer ac.renewMu.RUnlock()
+	return fn(ac.authority.Load())
+}
+
+// Rotating reports whether a domain has an older signing key beside its newest.
+func (ac *access) Rotating(domain string) bool {
+	r := ac.rotating.Load()
+	return r != nil && (*r)[domain]
+}
+
+// EndDomain removes a domain's signing keys from the vault and rejects all users that they have signed. It returns the
+// public keys.
+func (ac *access) EndDomain(ctx context.Context, domain string) (keys []string, err error) {
+	for _, s := range ac.authority.Load().Scopes() {
+		if s.Role == bus.DomainRole(domain) {
+			keys = append(keys, s.Key)
+		}
+	}
+	if err := ac.vault.Delete(ctx, domainSecret(domain)); err != nil {
+		return nil, err
+	}
+	return keys, ac.cutDomain(ctx, domain)
+}
+
+// cutDomain rejects all users signed by a domain's keys, see enforceKeys.
 func (ac *access) cutDomain(ctx context.Context, domain string) error {
 	ac.mu.Lock()
 	defer ac.mu.Unlock()

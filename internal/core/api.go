@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/enrolment"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
@@ -43,20 +44,8 @@ const (
 	Trouble          EventKind = "trouble" // something failed and will be tried again
 )
 
-// IssuedToken is a newly made enrollment token. Text is the secret.
-type IssuedToken struct {
-	ID      string    `json:"id"`
-	Domain  string    `json:"domain"`
-	Site    string    `json:"site"`
-	Expires time.Time `json:"expires"`
-	Text    string    `json:"token"`
-	// Joined is when the site's current identity was enrolled; using the token ends that identity.
-	// Zero: the site has none.
-	Joined    time.Time `json:"joined,omitzero"`
-	Connected bool      `json:"connected,omitempty"` // the agent with that identity sent a message recently
-	Seen      time.Time `json:"seen,omitzero"`       // when its last message arrived
-	Version   string    `json:"version,omitempty"`   // of its agent
-}
+// IssuedToken is a newly made enrollment token.
+type IssuedToken = enrolment.IssuedToken
 
 // PublishOptions are the options of one publish. A channel's permanent options are in its
 // configuration.

@@ -174,7 +174,7 @@ func (l *busLink) tryScope(ctx context.Context, s bus.Scope) error {
 	}
 	verdict := make(chan error, 1)
 	client, err := bus.Dial(ctx, bus.ClientOptions{
-		URLs: l.siteURLs(), Pins: []bus.Pin{l.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: l.o.Env, Name: checkName, Now: l.o.Now,
+		URLs: l.URLs(), Pins: []bus.Pin{l.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: l.o.Env, Name: checkName, Now: l.o.Now,
 		OnEvent: func(e bus.Event) {
 			var err error
 			switch e.Kind {
@@ -224,6 +224,12 @@ func (l *busLink) notCut(ctx context.Context, a wire.Address, object, remedy str
 	return l.notices.Audit(ctx, "revoke", object, "the cluster's account must be updated: "+remedy)
 }
 
-func (l *busLink) userNotCut(ctx context.Context, a wire.Address, public string) error {
+// NotCut is notCut for the user of an identity.
+func (l *busLink) NotCut(ctx context.Context, a wire.Address, public string) error {
 	return l.notCut(ctx, a, "site "+a.Site, "nsc revocations add-user --account NAME --user-public-key "+public)
+}
+
+// DomainNotCut is notCut for the users of a domain's signing key.
+func (l *busLink) DomainNotCut(ctx context.Context, domain, key string) error {
+	return l.notCut(ctx, wire.Address{}, "domain "+domain, "nsc edit account --name NAME --rm-sk "+key)
 }

@@ -72,11 +72,9 @@ func (c *Core) composeParts() {
 	o.acts = c.incarnation.Acts
 	o.link, o.states, o.fleet, o.notices, o.clock = b, &c.states, &c.fleet, &c.notices, &c.clock
 
-	c.accounts = accounts{ledger: l, desired: c.desired, incarnation: c.incarnation, refusals: &c.refusals, notices: &c.notices, request: o.requestStart}
+	c.accounts = accounts{ledger: l, fleet: &c.fleet, desired: c.desired, incarnation: c.incarnation, refusals: &c.refusals, notices: &c.notices, request: o.requestStart}
 
-	e := &c.Enrolment
-	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b
-	e.down, e.refusals, e.notices, e.clock, e.ready, e.prove, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, c.accounts.requestProofs, c.sweepIncidents
+	c.Enrolment = newEnrolment(c)
 
 	n := &c.Notifier
 	n.settings, n.dir, n.incidents, n.runs, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, &l.Incidents, l, c.vault, q, &c.notices, &c.clock, c.o.Now

@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
+	"nightferry/internal/enrolment"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
@@ -40,7 +41,7 @@ type Core struct {
 	Query     *query.Service
 	Orders    Orders
 	Halts     Halts
-	Enrolment Enrolment
+	Enrolment *enrolment.Service
 	Publisher Publisher
 	Notifier  Notifier
 	Upkeep    Caretaker

@@ -17,6 +17,7 @@ import (
 // restored from a backup.
 type accounts struct {
 	ledger      *ledger.Ledger
+	fleet       *sites
 	desired     *desired.Service
 	incarnation *incarnation.Service
 	refusals    *refusals
@@ -55,6 +56,18 @@ func (x *site) addUnproven(channels []string) {
 			x.unproven = append(x.unproven, ch)
 		}
 	}
+}
+
+// proveAll asks a site for a proof of all its channels.
+func (c *accounts) proveAll(ctx context.Context, at *fleet.Site) {
+	a := wire.Address{Domain: at.Domain, Site: at.Name}
+	x := c.fleet.siteOf(a)
+	x.mu.Lock()
+	for _, p := range at.Placements {
+		x.addUnproven([]string{p.Channel})
+	}
+	x.mu.Unlock()
+	c.requestProofs(ctx, a, x)
 }
 
 // requestProofs asks a site to verify its unproven channels in their next windows. An operator's request for a

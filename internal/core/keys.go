@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
@@ -40,9 +39,6 @@ func domainSecret(domain string) string { return "domain/" + domain + "/signing"
 
 // releaseUse is the use that a release key's file names.
 const releaseUse = "release"
-
-// userLife is the life of a site's JWT. Agents renew it when a third is left.
-const userLife = 90 * 24 * time.Hour
 
 // keys are the Core's secrets. They are only replaced as a whole.
 type keys struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/enrolment"
 	"nightferry/internal/wire"
 )
 
@@ -100,7 +101,7 @@ func (l *busLink) listenBus(ctx context.Context) error {
 		l.down.client, err = bus.Dial(ctx, bus.ClientOptions{
 			Server: l.server, Seed: seed, Name: "core", Now: l.o.Now, Pending: 64 << 20,
 			JWT: func() (string, error) {
-				return l.access.authority.Load().Core(public, userLife, l.o.Now())
+				return l.access.authority.Load().Core(public, enrolment.CredentialLife, l.o.Now())
 			},
 			OnEvent: func(e bus.Event) {
 				if e.Err != nil && ctx.Err() == nil { // the Core's own end is none
@@ -124,8 +125,8 @@ func (l *busLink) listenBus(ctx context.Context) error {
 	return nil
 }
 
-// siteURLs are what sites dial.
-func (l *busLink) siteURLs() []string {
+// URLs are what sites dial.
+func (l *busLink) URLs() []string {
 	if urls := l.publicURLs(); len(urls) > 0 {
 		return urls
 	}
@@ -162,10 +163,18 @@ type busLink struct {
 	cert    atomic.Pointer[tls.Certificate]
 }
 
-// busPin returns the authority that sites must expect.
-func (l *busLink) busPin() bus.Pin {
+// Pin returns the authority that sites must expect.
+func (l *busLink) Pin() bus.Pin {
 	if l.foreign != nil {
 		return l.foreign.pin
 	}
 	return l.storage.keys.Load().ca.Fingerprint()
+}
+
+// KeepNewest closes all connections of a user but the newest one. On a cluster of the operator's the Core cannot.
+func (l *busLink) KeepNewest(public string) error {
+	if l.server == nil {
+		return nil
+	}
+	return l.server.KeepNewest(public)
 }

@@ -130,7 +130,7 @@ func panicSite() string {
 // handleMessage handles one message.
 func (c *Core) handleMessage(ctx context.Context, m message) {
 	if m.from.Domain == wire.EnrolDomain {
-		c.Enrolment.handleToken(ctx, m)
+		c.Enrolment.HandleToken(ctx, m.from, m.verb, m.data)
 		return
 	}
 	x := c.fleet.findSite(m.from)
@@ -185,7 +185,7 @@ func (c *Core) handleMessage(ctx context.Context, m message) {
 	case wire.VerbRenew:
 		var v wire.Renew
 		if err = c.openMessage(m, key, &v); err == nil {
-			c.Enrolment.renewCredential(ctx, m, x)
+			c.Enrolment.Renew(ctx, m.from)
 		}
 	default:
 		err = fmt.Errorf("verb %q is none that this Core knows: %w", clipText(m.verb), frame.ErrDamaged)
@@ -205,8 +205,8 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.compared = false // its record of this site may have changed since
 	x.mu.Unlock()
-	c.Enrolment.noteContact(ctx, a, x, v.Instance, v.At, v.Machine)
-	c.Enrolment.endToken(ctx, x)
+	c.Enrolment.Contact(ctx, a, v.Instance, v.At, v.Machine)
+	c.Enrolment.EndToken(ctx, a)
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clipText(v.Version), v.Revision
@@ -214,7 +214,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	c.incidents.Resolve(kinds.Protocol, "", a)
 	c.notices.emitEvent(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clipText(v.Version + " " + v.System)})
 	c.accounts.noteRevision(ctx, a, wire.VerbHello, v.Revision)
-	c.Enrolment.rekeySite(ctx, a, x)
+	c.Enrolment.Rekey(ctx, a)
 	c.states.sendStates(ctx, []wire.Address{a})
 }
 
@@ -223,7 +223,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
-	c.Enrolment.noteContact(ctx, a, x, v.Instance, v.At, "")
+	c.Enrolment.Contact(ctx, a, v.Instance, v.At, "")
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {

@@ -74,7 +74,7 @@ func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.P
 		c.down.sendSigned(a, wire.VerbAck, done.Number, done.Ack)
 	}
 	if done.Returned && !c.fleet.isContested(a) {
-		c.Enrolment.markContested(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s by turns: this one continues a record of events that another one has replaced. Nothing that they report is believed: stop one of them and enroll the site again, or, if only one is left, nightferry site confirm %s", a.Site, a.Site))
+		c.Enrolment.Contested(ctx, a, fmt.Sprintf("two machines use the identity of site %s by turns: this one continues a record of events that another one has replaced. Nothing that they report is believed: stop one of them and enroll the site again, or, if only one is left, nightferry site confirm %s", a.Site, a.Site))
 	}
 	for _, k := range done.Opened {
 		c.notices.emitEvent(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})

@@ -40,11 +40,11 @@ func (c *Core) Refresh(ctx context.Context) error {
 		return fmt.Errorf("the configuration in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
-	if err := c.access.refresh(ctx); err != nil {
+	if err := c.access.Refresh(ctx); err != nil {
 		return err
 	}
 	c.Notifier.readSecrets(ctx)
-	c.Enrolment.rekeyAll(ctx)
+	c.Enrolment.RekeyAll(ctx)
 	c.states.sendAll(ctx)
 	return nil
 }

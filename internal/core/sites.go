@@ -38,7 +38,6 @@ type site struct {
 	unproven []string    // channels of which the Core asks for a new proof
 	progress map[string]query.Progress
 	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
-	processes
 }
 
 // sites holds all that were heard of or configured.
@@ -138,7 +137,6 @@ func (x *site) setIdentity(id *ledger.Identity, ended time.Time) error {
 	defer x.mu.Unlock()
 	x.spoke = x.spoke && id != nil && x.identity != nil && id.Public == x.identity.Public
 	x.identity, x.key, x.ended = nil, trust.Public{}, ended
-	x.processes = processes{}
 	if id == nil {
 		return nil
 	}

@@ -246,7 +246,7 @@ func TestRenewalMeetsRotation(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Beat = time.Minute // the site is there, though it says little
 		w.options.Now = func() time.Time {
-			if armed.Load() && calledBy("core.(*Enrolment).renewCredential") && armed.Swap(false) {
+			if armed.Load() && calledBy("enrolment.(*Service).Renew") && armed.Swap(false) {
 				close(held) // the renewal has read its key, and takes its time
 				<-hold
 			}
