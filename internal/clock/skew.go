@@ -67,6 +67,9 @@ func (s *Skew) Store(now Local) Store {
 	return p.store.Add(now.Sub(p.local))
 }
 
+// Compared reports whether the clocks were compared at all, so that Store is the store's time.
+func (s *Skew) Compared() bool { return s.last.Load() != nil }
+
 // Agreed returns the store's time if a recent comparison proves that this
 // machine's clock agrees with it. Code that deletes by age, or that signs
 // automatically, requires this proof.

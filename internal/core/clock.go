@@ -44,6 +44,15 @@ func (t *clocks) realDuration(d time.Duration) time.Duration { return t.motion.R
 // wallTime is the calendar's time without its type.
 func (t *clocks) wallTime() time.Time { return t.calendarTime().Time() }
 
+// endTime is wallTime in Unix seconds, by which operators' limits end. It is 0 until the clocks were compared: a
+// wrong clock here must not end them.
+func (t *clocks) endTime() int64 {
+	if !t.skew.Compared() {
+		return 0
+	}
+	return t.wallTime().Unix()
+}
+
 // compareClocks asks the store for its time. Clocks that are apart are an
 // incident; until they agree nothing is removed by its age, and no head is
 // signed but by a publish, which the store's time dates.

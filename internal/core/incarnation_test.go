@@ -429,6 +429,31 @@ func TestUnsentEvents(t *testing.T) {
 	}
 }
 
+// TestLimitUnderWrongClock: a Core starts with a clock that is a day ahead, while its store is dark. An operator's limit
+// of two hours does not end by that clock.
+func TestLimitUnderWrongClock(t *testing.T) {
+	t.Parallel()
+	var dark atomic.Bool
+	w := refusingStore(t, func(*http.Request) bool { return dark.Load() })
+	osaka := w.join("osaka")
+	if _, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "osaka"}, Rate: "1MB", For: ledger.Seconds(2 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	dark.Store(true)
+	w.wrong.Store(int64(24 * time.Hour))
+	w.start()
+	w.stop()
+	dark.Store(false)
+	w.wrong.Store(0)
+	w.start()
+	osaka.back()
+	osaka.forgetSent()
+	if st, _ := osaka.stated(); st.Limit == "" {
+		t.Errorf("the limit has ended: %+v", st)
+	}
+}
+
 // TestProofWaits: a site holds a release that the ledger does not know it to hold, while an operator's request
 // waits there. The Core asks for a proof after the site has obeyed that request, and does not replace it.
 func TestProofWaits(t *testing.T) {

@@ -44,7 +44,7 @@ func (q *Orders) updateDesired(ctx context.Context, ch desired.Change) error {
 	k := q.storage.keys.Load()
 	ch.By = actorOf(ctx)
 	changed, err := q.desired.Update(ctx, desired.World{
-		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.rehearsalParameters(), Core: q.link.publicURLs(), Now: q.clock.wallTime().Unix(),
+		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.rehearsalParameters(), Core: q.link.publicURLs(), Now: q.clock.endTime(),
 		Nonce: func(key desired.Key, number trust.ReleaseNumber, start uint64) [16]byte {
 			return k.nonceOf(key.Address, key.Channel, number, start)
 		},

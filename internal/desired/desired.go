@@ -56,7 +56,7 @@ type World struct {
 	Beat      time.Duration
 	Rehearsal []int64  // of wire.State
 	Core      []string // of wire.State
-	Now       int64    // Unix seconds of the calendar, by which limits end
+	Now       int64    // Unix seconds of the calendar, by which limits end; 0: not known, none ends
 }
 
 // Change is the part of an Update beyond following the World.
