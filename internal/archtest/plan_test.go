@@ -85,6 +85,7 @@ var rooms = []room{
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
 	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/incarnation", services, "the number of this Core's life, and which of two Cores acts"},
+	{"internal/heads", services, "each channel's newest release, and the import of heads from the store into the ledger"},
 	{"internal/enrolment", services, "the tokens, enrollments and revocations of sites, and the machines that use each identity"},
 	{"internal/halting", services, "the active halt orders, their newest object and who obeys them"},
 	{"internal/reports", services, "a site's events become committed runs and effects; log files of ended runs"},

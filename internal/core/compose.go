@@ -2,8 +2,10 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"nightferry/internal/heads"
 	"nightferry/internal/ledger"
 	"nightferry/internal/releases"
 	"nightferry/internal/wire"
@@ -28,11 +30,17 @@ func newCore(o Options) *Core {
 	return c
 }
 
-// openHalts takes up the halt orders that an earlier process has recorded. The
+// openHalts makes the newest releases, and takes up the halt orders that an earlier process has recorded. The
 // store is open.
 func (c *Core) openHalts(ctx context.Context) {
+	c.newest = heads.New(heads.Options{
+		Records: c.ledger, Incidents: c.incidents, Repo: c.storage.repo.Load, Calendar: func(t time.Time) time.Time { return c.clock.motion.At(t) },
+		Released: func(r ledger.Release) {
+			c.notices.emitEvent(Event{Kind: Released, Channel: r.Channel, Text: fmt.Sprintf("release %d", r.Number)})
+		},
+	})
 	s, h := &c.states, &c.Halts
-	s.down, s.storage, s.fleet, s.newest, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, &c.newest, c.desired, &c.clock, &c.notices, c.ready
+	s.down, s.storage, s.fleet, s.newest, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, c.newest, c.desired, &c.clock, &c.notices, c.ready
 	c.Publisher.publishing = &c.publishing
 	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, &c.ledger.Halts, &c.storage, &c.fleet, s, &c.down
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
@@ -57,7 +65,7 @@ func (c *Core) composeParts() {
 	q := c.Query
 
 	w := &c.watch
-	w.ledger, w.settings, w.fleet, w.newest, w.notices, w.clock = l, &c.settings, &c.fleet, &c.newest, &c.notices, &c.clock
+	w.ledger, w.settings, w.fleet, w.newest, w.notices, w.clock = l, &c.settings, &c.fleet, c.newest, &c.notices, &c.clock
 	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.Holdings, c.sweepIncidents
 
 	a := &c.access
@@ -68,7 +76,7 @@ func (c *Core) composeParts() {
 	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.queueMessage
 
 	o := &c.Orders
-	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
+	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, c.newest, c.desired, q
 	o.acts = c.incarnation.Acts
 	o.link, o.states, o.fleet, o.notices, o.clock = b, &c.states, &c.fleet, &c.notices, &c.clock
 
@@ -80,23 +88,23 @@ func (c *Core) composeParts() {
 	n.settings, n.dir, n.incidents, n.runs, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, &l.Incidents, l, c.vault, q, &c.notices, &c.clock, c.o.Now
 
 	m := &c.measurer
-	m.o, m.settings, m.measured, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, &l.Measurements, l, book, &c.newest, stops, &c.publishing, c.tasks
+	m.o, m.settings, m.measured, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, &l.Measurements, l, book, c.newest, stops, &c.publishing, c.tasks
 	m.releases, m.ended, m.notices, m.clock, m.asides = c.releases, ended, &c.notices, &c.clock, &c.asides
 
 	s := &c.watching
-	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
+	s.settings, s.storage, s.newest, s.halting, s.desired = &c.settings, &c.storage, c.newest, stops, c.desired
 	s.notices, s.clock, s.desire, s.restate = &c.notices, &c.clock, o.updateDesired, c.states.sendAll
 	s.incarnation, s.stopPublishing = c.incarnation, c.publishing.Stop
 
 	u := &c.Upkeep
-	u.settings, u.ledger, u.logs, u.storage, u.newest, u.link, u.lending = &c.settings, l, c.logs, &c.storage, &c.newest, b, c.lending
+	u.settings, u.ledger, u.logs, u.storage, u.newest, u.link, u.lending = &c.settings, l, c.logs, &c.storage, c.newest, b, c.lending
 	u.releases, u.notices, u.clock, u.endLostRuns = c.releases, &c.notices, &c.clock, w.endLostRuns
 	u.checkIncarnation = s.checkIncarnation
 
 	pub := &c.Publisher
-	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, &c.newest, c.renderer, ended
+	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, c.newest, c.renderer, ended
 	pub.checkIncarnation = s.checkIncarnation
-	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, s.importRelease, o.updateDesired, m.measureSoon
+	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, c.newest.Import, o.updateDesired, m.measureSoon
 
 	d := &c.cadences
 	d.older = c.incarnation.Older

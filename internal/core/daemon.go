@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/enrolment"
+	"nightferry/internal/heads"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
@@ -52,7 +53,7 @@ type Core struct {
 	incidents *incident.Service // of notices
 	storage   storage
 	fleet     sites
-	newest    newest
+	newest    *heads.Service
 	asides    sync.WaitGroup // work that Run waits for
 
 	// The way to the sites.

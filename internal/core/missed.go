@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nightferry/internal/heads"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
@@ -29,7 +30,7 @@ type watch struct {
 	ledger   runRecords
 	settings *atomic.Pointer[Settings]
 	fleet    *sites
-	newest   *newest
+	newest   *heads.Service
 	notices  *notices
 	clock    *clocks
 	now      func() time.Time // this machine's

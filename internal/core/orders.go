@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/heads"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/trust"
@@ -21,7 +22,7 @@ type Orders struct {
 	settings *atomic.Pointer[Settings]
 	ledger   revisions
 	storage  *storage
-	newest   *newest
+	newest   *heads.Service
 	desired  *desired.Service
 	query    *query.Service
 	link     *busLink

@@ -77,7 +77,7 @@ func callsOf(t *testing.T, dir string, methods ...string) (calls []said, constan
 }
 
 // parts are the rooms that report to the Core's notices.
-var parts = []string{".", "../enrolment", "../lending", "../reports"}
+var parts = []string{".", "../enrolment", "../heads", "../lending", "../reports"}
 
 // TestErrorPathsEndInIncidents: every word by which the Core says that something
 // failed is in docs/operations.md, with the incident by which people hear of it;

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/heads"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
@@ -35,7 +36,7 @@ type Publisher struct {
 	ledger      runReader
 	book        *runBook
 	storage     *storage
-	newest      *newest
+	newest      *heads.Service
 	publishing  *publishing.Service
 	files       ownFiles
 	ended       func() // a run has ended, so that a log is to be written

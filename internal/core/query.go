@@ -12,7 +12,7 @@ import (
 func (c *Core) newQuery() *query.Service {
 	store, _, _ := strings.Cut(c.o.StoreURL, "?")
 	return query.New(query.Options{
-		Runs: c.ledger, Proofs: c.ledger, Records: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.incidents, Sites: &c.fleet, Newest: &c.newest,
+		Runs: c.ledger, Proofs: c.ledger, Records: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.incidents, Sites: &c.fleet, Newest: c.newest,
 		Logs: c.logs, RunLog: c.renderer, Releases: c.releases,
 		World: func() query.World {
 			s := c.settings.Load()

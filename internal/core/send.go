@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/desired"
 	"nightferry/internal/halting"
+	"nightferry/internal/heads"
 	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
@@ -29,7 +30,7 @@ type stateSender struct {
 	down    *downlink
 	storage *storage
 	fleet   *sites
-	newest  *newest
+	newest  *heads.Service
 	desired *desired.Service
 	may     func(revision uint64) bool // false: halt orders only, see incarnation.Service.MayState
 	halting *halting.Service
@@ -111,7 +112,7 @@ func (s *stateSender) sendOne(a wire.Address) {
 		if h.Number > d.Number {
 			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: the ledger was probably restored from a backup. The site keeps its desired release of that channel until the store has been read", a, h.Number, d.Channel, d.Number)
 		}
-		if h.Number > d.Number || !s.newest.isRead(d.Channel) {
+		if h.Number > d.Number || !s.newest.Read(d.Channel) {
 			st.Withheld = append(st.Withheld, d.Channel)
 		} else {
 			stated = append(stated, d)

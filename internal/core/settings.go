@@ -87,7 +87,7 @@ func (c *Core) applySettings(ctx context.Context, s Settings) error {
 			return err
 		}
 		for _, r := range rel {
-			c.newest.putRelease(r)
+			c.newest.Put(r)
 		}
 	}
 	if err := c.access.updateAccess(ctx, s.Fleet); err != nil {

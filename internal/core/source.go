@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/halting"
+	"nightferry/internal/heads"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
@@ -56,7 +57,7 @@ type measurer struct {
 	measured   measurementRecords
 	ledger     attested
 	book       *runBook
-	newest     *newest
+	newest     *heads.Service
 	halting    *halting.Service
 	publishing *publishing.Service
 	tasks      *tasks.Service

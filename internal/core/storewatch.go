@@ -1,11 +1,9 @@
 package core
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,78 +14,19 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
+	"nightferry/internal/heads"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
-	"nightferry/internal/repo"
-	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
-
-// newest is each channel's newest release, as the ledger has it.
-type newest struct {
-	mu   sync.RWMutex
-	all  map[string]ledger.Release
-	read map[string]bool // channels whose head was read since the start
-}
-
-// isRead reports whether a channel's head was read since the start. Until then the ledger may be a
-// restored copy that lacks the channel's newest releases.
-func (n *newest) isRead(channel string) bool {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return n.read[channel]
-}
-
-// markRead notes that a channel's head was read.
-func (n *newest) markRead(channel string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.read == nil {
-		n.read = map[string]bool{}
-	}
-	n.read[channel] = true
-}
-
-func (n *newest) Of(channel string) (ledger.Release, bool) {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	r, ok := n.all[channel]
-	return r, ok
-}
-
-func (n *newest) List() []ledger.Release {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	out := make([]ledger.Release, 0, len(n.all))
-	for _, r := range n.all {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b ledger.Release) int { return cmp.Compare(a.Channel, b.Channel) })
-	return out
-}
-
-// putRelease notes a release and reports whether it is news.
-func (n *newest) putRelease(r ledger.Release) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.all == nil {
-		n.all = map[string]ledger.Release{}
-	}
-	if old, ok := n.all[r.Channel]; ok && old.Number >= r.Number {
-		return false
-	}
-	n.all[r.Channel] = r
-	return true
-}
 
 // storeWatch reads what others have changed in the store. It owns how the last look
 // ended.
 type storeWatch struct {
 	settings *atomic.Pointer[Settings]
-	ledger   releaseRecords
 	storage  *storage
-	newest   *newest
+	newest   *heads.Service
 	halting  *halting.Service
 	desired  *desired.Service
 	notices  *notices
@@ -98,11 +37,6 @@ type storeWatch struct {
 
 	incarnation    *incarnation.Service
 	stopPublishing func(why func(channel string) error)
-}
-
-// releaseRecords keeps releases. *ledger.Ledger is one.
-type releaseRecords interface {
-	AddRelease(ctx context.Context, r ledger.Release) error
 }
 
 // readStore reads what others may have changed in the store: trust, halts, heads;
@@ -157,7 +91,11 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 	if err := errors.Join(s.halting.Look(ctx), unkept); err != nil {
 		return err
 	}
-	news, known, unread := s.importReleases(ctx)
+	var channels []string
+	for _, ch := range s.settings.Load().Fleet.Channels {
+		channels = append(channels, ch.Name)
+	}
+	news, known, unread := s.newest.ImportAll(ctx, channels)
 	errs := []error{unread}
 	taken, err := s.takeIncarnation(ctx) // last: its revisions state the newest releases
 	if s.incarnation.Older() == nil {
@@ -170,30 +108,6 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 		s.restate(ctx)
 	}
 	return errors.Join(errs...)
-}
-
-// importReleases enters the head of each channel into the ledger, if it is news. known reports that a channel's
-// head was read for the first time since the start. Sites keep their desired release of the other channels. One
-// damaged head does not withhold the other channels.
-func (s *storeWatch) importReleases(ctx context.Context) (news, known bool, err error) {
-	var errs []error
-	for _, ch := range s.settings.Load().Fleet.Channels {
-		before := s.newest.isRead(ch.Name)
-		fresh, err := s.importRelease(ctx, ch.Name, ledger.RunID{})
-		if err != nil {
-			err = fmt.Errorf("channel %s: %w", ch.Name, err)
-		}
-		now := s.newest.isRead(ch.Name)
-		switch {
-		case now:
-			s.notices.incidents.Resolve(kinds.Behind, ch.Name, wire.Address{})
-		case ctx.Err() == nil:
-			s.notices.incidents.Raise(kinds.Behind, ch.Name, wire.Address{}, fmt.Sprintf("%v. The head was not read since this Core started: sites keep their desired release of the channel, and get no newer one", err))
-		}
-		news, known = news || fresh, known || now && !before
-		errs = append(errs, err)
-	}
-	return news, known, errors.Join(errs...)
 }
 
 // looked is how the last look at the store ended.
@@ -237,68 +151,4 @@ func (s *storeWatch) probeStore(ctx context.Context) error {
 		return fmt.Errorf("it has not answered within %s: %w", probeTime, err)
 	}
 	return err
-}
-
-// importRelease enters a channel's head into the ledger, if it is news.
-func (s *storeWatch) importRelease(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
-	r := s.storage.repo.Load()
-	defer func() {
-		if err == nil {
-			s.newest.markRead(channel)
-		}
-	}()
-	h, err := r.Head(ctx, channel)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if have, ok := s.newest.Of(channel); ok && have.Number >= h.Number {
-		return false, nil
-	}
-	rel, err := r.Release(ctx, channel, h.Number, h.Release)
-	if err != nil {
-		return false, err
-	}
-	s.adoptBetween(ctx, r, channel, h.Number)
-	e := s.releaseEntry(channel, rel)
-	e.Run = run
-	if err := s.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
-		return false, err
-	}
-	if !s.newest.putRelease(e) {
-		return false, nil
-	}
-	s.notices.emitEvent(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
-	return true, nil
-}
-
-// maxBetween bounds how many releases are looked up that the ledger missed.
-const maxBetween = 64
-
-// adoptBetween enters releases that the ledger has missed, as far as they are
-// still there: it is a restored backup, and sites may yet attest them.
-func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head trust.ReleaseNumber) {
-	have, ok := s.newest.Of(channel)
-	if !ok {
-		return
-	}
-	first := have.Number + 1
-	if head > maxBetween {
-		first = max(first, head-maxBetween)
-	}
-	for n := first; n < head; n++ {
-		if rel, err := r.Release(ctx, channel, n, trust.ReleaseDigest{}); err == nil {
-			_ = s.ledger.AddRelease(ctx, s.releaseEntry(channel, rel)) // the newest one is what counts
-		}
-	}
-}
-
-func (s *storeWatch) releaseEntry(channel string, rel *repo.Release) ledger.Release {
-	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: s.clock.motion.At(unixTime(rel.Created))}
-	if e.Number > 1 {
-		e.Parent = e.Number - 1
-	}
-	return e
 }

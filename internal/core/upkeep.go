@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
+	"nightferry/internal/heads"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
@@ -31,7 +32,7 @@ type Caretaker struct {
 	ledger      *ledger.Ledger
 	logs        *record.Logs
 	storage     *storage
-	newest      *newest
+	newest      *heads.Service
 	link        *busLink
 	lending     *lending.Service
 	releases    *releases.Reader
