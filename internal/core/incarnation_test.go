@@ -282,6 +282,10 @@ func TestUnreadHead(t *testing.T) {
 			if n <= seen || len(st.Desired) != 1 || st.Desired[0].Channel != "driver" || !slices.Equal(st.Withheld, []string{"package"}) {
 				t.Errorf("revision %d after %d: %+v", n, seen, st)
 			}
+			// It still pulls release 2, which this Core does not know yet.
+			if urls, err := berlin.ask(testbed.Keys(t, w.store, "packs/")...); err != nil || len(urls.Refused) == 0 {
+				t.Errorf("%+v, %v", urls, err)
+			}
 			if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"}); err != nil {
 				t.Fatal(err)
 			}
@@ -307,6 +311,9 @@ func TestUnreadHead(t *testing.T) {
 				break
 			}
 			w.until("the incident to be over", func() bool { return !w.has("behind") })
+			if w.has("ask") {
+				t.Error("a site is blamed for what the Core has lost")
+			}
 		})
 	}
 }

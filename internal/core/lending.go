@@ -2,9 +2,11 @@ package core
 
 import (
 	"context"
+	"slices"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
+	"nightferry/internal/heads"
 	"nightferry/internal/lending"
 	"nightferry/internal/nights"
 	"nightferry/internal/wire"
@@ -13,7 +15,7 @@ import (
 // newLending makes the service that presigns URLs.
 func (c *Core) newLending() *lending.Service {
 	return lending.New(lending.Options{
-		Ledger: c.ledger, Trees: c.releases, Notices: lendingNotices{&c.notices, &c.refusals},
+		Ledger: c.ledger, Trees: c.releases, Notices: lendingNotices{&c.notices, &c.refusals, func(a wire.Address) bool { return isUnread(c.settings.Load().Fleet, c.newest, a) }},
 		Now: c.clock.now, Wall: c.clock.wallTime, Real: c.clock.realDuration,
 		Repo: c.storage.repo.Load, Store: func() lending.Store { return c.storage.store.Load() }, Newest: c.newest.Of,
 		Fleet: func() (*fleet.Fleet, *nights.Table) {
@@ -33,10 +35,22 @@ func (c *Core) newLending() *lending.Service {
 type lendingNotices struct {
 	*notices
 	refusals *refusals
+	isUnread func(wire.Address) bool
+}
+
+// isUnread reports whether a site has a channel whose head was not read since the start: the site may pull a release that
+// this Core does not know yet.
+func isUnread(f *fleet.Fleet, newest *heads.Service, a wire.Address) bool {
+	s := f.Site(a.Site)
+	return s != nil && slices.ContainsFunc(s.Placements, func(p fleet.Placement) bool { return !newest.Read(p.Channel) })
 }
 
 // Foreign implements lending.Notices.
 func (n lendingNotices) Foreign(ctx context.Context, a wire.Address, keys []string) {
+	if n.isUnread(a) {
+		n.refusals.countRefusal("ask")
+		return
+	}
 	n.refusals.auditForeign(ctx, a, keys)
 }
 
