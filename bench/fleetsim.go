@@ -215,10 +215,10 @@ func (a *simAgent) run(d *wire.Desired, revision uint64, tree [32]byte, sizes []
 	copy(id, a.generation)
 	id[15] ^= 0xff
 	now := time.Now()
-	outcomes := make([]wire.Outcome, len(sizes))
+	outcomes := make([]wire.File, len(sizes))
 	var total int64
 	for i, n := range sizes {
-		outcomes[i] = wire.Outcome{Kind: wire.Added, Ordinal: uint64(i), Fetched: n}
+		outcomes[i] = wire.File{Outcome: runs.FileAdded, Ordinal: uint64(i), Fetched: n}
 		total += n
 	}
 	n := int64(len(sizes))

@@ -39,7 +39,7 @@ func newExceptions(e *env) *cobra.Command {
 				if x.Cause != "" {
 					text += ": " + oneLine(x.Cause)
 				}
-				t.add(x.Site, x.Channel, x.Outcome, minute(x.First), group(x.Count), text)
+				t.add(x.Site, x.Channel, string(x.Outcome), minute(x.First), group(x.Count), text)
 			}
 			e.show(&t, "no file failed")
 			return nil

@@ -130,7 +130,7 @@ func (g pullVerb) pull(ctx context.Context, rawURL, channel, dir string, f *pull
 		err = errors.Join(err, unmake(dir))
 	}
 	if extras > maxExtras && !g.e.json {
-		g.e.summary("%-8s … and %s more of the site's own: --json lists them all", apply.Extra, group(extras-maxExtras))
+		g.e.summary("%-8s … and %s more of the site's own: --json lists them all", runs.FileExtra, group(extras-maxExtras))
 	}
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (g pullVerb) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
 type pulledFile struct {
 	Path    string        `json:"path"`
 	From    string        `json:"from,omitempty"`
-	Outcome apply.Outcome `json:"outcome"`
+	Outcome runs.Outcome  `json:"outcome"`
 	Size    int64         `json:"size"`
 	Held    int64         `json:"held,omitempty"`
 	Fetched int64         `json:"fetched,omitempty"`
@@ -255,15 +255,15 @@ func (g pullVerb) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.
 				g.e.event("progress", m)
 			}
 		case apply.FileEvent:
-			if ev.Outcome == apply.Extra {
+			if ev.Outcome == runs.FileExtra {
 				*extras++
 			}
 			g.e.event("file", pulledFile{ev.Path, ev.From, ev.Outcome, ev.Size, ev.Held, ev.Fetched, ev.Digest, cause})
 			switch {
-			case g.e.json, ev.Outcome == apply.Extra && *extras > maxExtras:
-			case ev.Outcome == apply.Locked, ev.Outcome == apply.Failed:
+			case g.e.json, ev.Outcome == runs.FileExtra && *extras > maxExtras:
+			case ev.Outcome == runs.FileLocked, ev.Outcome == runs.FileFailed:
 				g.e.complain(fmt.Sprintf("%-8s %s: %s", ev.Outcome, shown(ev.Path), cause))
-			case dryRun, ev.Outcome == apply.Repaired, ev.Outcome == apply.Extra:
+			case dryRun, ev.Outcome == runs.FileRepaired, ev.Outcome == runs.FileExtra:
 				g.e.summary("%-8s %s%s", ev.Outcome, shown(ev.Path), from(ev.From))
 			}
 		}

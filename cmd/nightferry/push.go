@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
+	"nightferry/internal/runs"
 )
 
 type pushFlags struct {
@@ -177,9 +178,9 @@ func (g pushVerb) pushEvents(dryRun bool) func(push.Event) {
 		g.e.event("file", ev)
 		switch {
 		case g.e.json:
-		case ev.Outcome == push.Reread:
-			g.e.warn("%s: %q: %s", ev.Outcome, shown(ev.Path), ev.Cause)
-		case dryRun || ev.Outcome == push.Skipped:
+		case ev.Cause != "" && ev.Outcome != runs.FileSkipped:
+			g.e.warn("%q: %s", shown(ev.Path), ev.Cause)
+		case dryRun || ev.Outcome == runs.FileSkipped:
 			g.e.summary("%-8s %s", ev.Outcome, shown(ev.Path))
 		}
 	}

@@ -127,7 +127,7 @@ func runState(r *api.Run) string {
 		case "moved-on":
 			s = "measured: " + movedOn(&ledger.Measurement{Changed: r.Totals.Changed, New: r.Totals.Added, Gone: r.Totals.Deleted})
 		case "damaged":
-			s = fmt.Sprintf("measured: %s damaged", group(r.Totals.Failed))
+			s = fmt.Sprintf("measured: %s damaged", group(r.Totals.Differs+r.Totals.Failed))
 		}
 	}
 	if r.DryRun {
@@ -263,7 +263,7 @@ func (g runViews) showFile(f *record.File) {
 	if f.Cause != "" {
 		line += ": " + oneLine(f.Cause)
 	}
-	g.e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
+	g.e.print("%-9s %8s  %s", shown(string(f.Outcome)), size(f.Size), line)
 }
 
 func newLogs(e *env) *cobra.Command {

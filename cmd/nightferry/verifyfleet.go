@@ -70,7 +70,7 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 		if x := l.Differs; x != nil {
 			g.e.event("finding", x)
 			if !g.e.json {
-				g.e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), oneLine(x.Why))
+				g.e.print("  %-10s %s: %s", shown(string(x.Outcome)), shown(x.Path), oneLine(x.Why))
 			}
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/apply"
+	"nightferry/internal/runs"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -30,7 +31,7 @@ type eventRecorder struct {
 	a      *agent
 	ctx    context.Context // apply's callbacks have none
 	run    *spool.Run
-	told   []spool.Outcome
+	told   []spool.File
 	extras int
 	moved  *atomic.Int64 // bytes that the run has fetched; nil: it fetches none
 
@@ -50,15 +51,13 @@ func (t *eventRecorder) handleEvent(e apply.Event) {
 		if e.Committed || t.flushError() != nil {
 			return // the spool has it from Intend and Settle
 		}
-		if e.Outcome == apply.Extra {
+		if e.Outcome == runs.FileExtra {
 			if t.extras++; t.extras > maxExtra {
 				return
 			}
 		}
-		if o, ok := outcomeOf(&e); ok {
-			if t.told = append(t.told, o); len(t.told) >= tellAt {
-				_ = t.flushOutcomes() // the gate stops the run
-			}
+		if t.told = append(t.told, outcomeOf(&e)); len(t.told) >= tellAt {
+			_ = t.flushOutcomes() // the gate stops the run
 		}
 	case apply.PhaseEvent:
 		t.progress.Phase = e.Phase
@@ -126,20 +125,16 @@ func (t *eventRecorder) flushError() error {
 	return t.bad
 }
 
-// outcomeOf translates an event; false: there is nothing to tell.
-func outcomeOf(e *apply.Event) (spool.Outcome, bool) {
-	kind, ok := wire.ParseOutcomeKind(string(e.Outcome))
-	if !ok {
-		return spool.Outcome{}, false
-	}
-	o := spool.Outcome{Path: e.Path, Outcome: wire.Outcome{Kind: kind, From: e.From, Held: e.Held, Fetched: e.Fetched}}
+// outcomeOf returns an event's outcome for the spool.
+func outcomeOf(e *apply.Event) spool.File {
+	o := spool.File{Path: e.Path, File: wire.File{Outcome: e.Outcome, From: e.From, Held: e.Held, Fetched: e.Fetched}}
 	if e.Entry > 0 {
 		o.Ordinal = e.Entry - 1
 	} else {
-		o.Outcome.Path = e.Path
+		o.File.Path = e.Path
 	}
 	if e.Cause != nil && !errors.Is(e.Cause, context.Canceled) {
 		o.Cause = e.Cause.Error()
 	}
-	return o, true
+	return o
 }

@@ -208,7 +208,7 @@ func (e *examination) addFinding(f verify.Finding) {
 	// Pruning keeps a folder if it holds ignored files.
 	if f.Problem == verify.Extra && (!e.want.Prune || f.Folder && len(e.want.Ignore) > 0) {
 		e.flushFindings()
-		e.t.handleEvent(apply.Event{Path: f.Path, Outcome: apply.Extra})
+		e.t.handleEvent(apply.Event{Path: f.Path, Outcome: runs.FileExtra})
 		return
 	}
 	if f.Path != e.last {
@@ -226,12 +226,9 @@ func (e *examination) flushFindings() {
 	if e.last == "" {
 		return
 	}
-	e.t.handleEvent(apply.Event{Path: e.last, Outcome: differs, Cause: errors.New(e.cause)})
+	e.t.handleEvent(apply.Event{Path: e.last, Outcome: runs.FileDiffers, Cause: errors.New(e.cause)})
 	e.last, e.cause = "", ""
 }
-
-// differs is the outcome of a path that does not match the release.
-const differs = apply.Outcome("differs")
 
 func (e *examination) reportProgress(bytes int64) {
 	p := &e.t.progress

@@ -160,22 +160,14 @@ func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *eventRecorder
 			return t.flushError()
 		},
 		Intend: func(each func(func(apply.Event) error) error) error {
-			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.Outcome) error) error {
-				return each(func(e apply.Event) error {
-					o, ok := outcomeOf(&e)
-					if !ok {
-						return nil
-					}
-					return yield(o)
-				})
+			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.File) error) error {
+				return each(func(e apply.Event) error { return yield(outcomeOf(&e)) })
 			})
 		},
 		Settle: func(other []apply.Event) error {
-			var all []spool.Outcome
+			var all []spool.File
 			for i := range other {
-				if o, ok := outcomeOf(&other[i]); ok {
-					all = append(all, o)
-				}
+				all = append(all, outcomeOf(&other[i]))
 			}
 			return a.spool.Settle(ctx, r.Channel, r.Pass, all)
 		}}
@@ -295,9 +287,8 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 	}
 	var sent int64
 	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, error) {
-		f.Added, f.Changed, f.Moved, f.Repaired = c.Of[wire.Added], c.Of[wire.Changed], c.Of[wire.Moved], c.Of[wire.Repaired]
-		f.Deleted, f.Locked, f.Failed, f.Differs = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed], c.Of[wire.Differs]
-		sent = c.Sent
+		c.Extra, c.Unchanged = f.Extra, f.Unchanged // more than the spool knows
+		f.Counts, sent = c.Counts, c.Sent
 		if res != nil {
 			// Changes by an earlier process appear as unchanged to this one.
 			f.Unchanged = max(0, res.Unchanged-c.Previous)

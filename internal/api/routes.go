@@ -322,8 +322,7 @@ func (r *routes) sendDifferences(ctx context.Context, c *Call, ev core.Event) er
 		return nil
 	}
 	return r.b.Records.RunShow(ctx, ev.Run, false, func(query.RunDetail) error { return nil }, func(f record.File) error {
-		switch f.Outcome {
-		case "differs", "repaired", "locked", "failed":
+		if f.Outcome.Exception() {
 			return c.Send(FollowLine{Differs: &Differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})
 		}
 		return nil

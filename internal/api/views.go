@@ -74,7 +74,7 @@ type Exception struct {
 	Site    string       `json:"site"`
 	Channel string       `json:"channel"`
 	Path    string       `json:"path"`
-	Outcome string       `json:"outcome"`
+	Outcome runs.Outcome `json:"outcome"`
 	Cause   string       `json:"cause,omitempty"`
 	Size    int64        `json:"size"`
 	First   time.Time    `json:"first"`
@@ -165,12 +165,12 @@ type FollowLine struct {
 
 // Differing is a path that a site found not to be as its release says.
 type Differing struct {
-	Site    string `json:"site"`
-	Channel string `json:"channel"`
-	Run     string `json:"run"`
-	Path    string `json:"path"`
-	Outcome string `json:"outcome"` // differs, repaired, locked or failed
-	Why     string `json:"why"`     // the problem, one word, and its detail
+	Site    string       `json:"site"`
+	Channel string       `json:"channel"`
+	Run     string       `json:"run"`
+	Path    string       `json:"path"`
+	Outcome runs.Outcome `json:"outcome"` // an exception
+	Why     string       `json:"why"`     // the problem, one word, and its detail
 }
 
 // RunLine is one line of the answer to run show: its beginning, or a file.

@@ -16,6 +16,7 @@ import (
 
 	"nightferry/internal/commit"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // keepsModes: permission bits are part of a release on this system.
@@ -208,15 +209,15 @@ func (p *press) must(target string, edit func(*Options)) told {
 	return r
 }
 
-func (r told) outcomes() map[string]Outcome {
-	m := map[string]Outcome{}
+func (r told) outcomes() map[string]runs.Outcome {
+	m := map[string]runs.Outcome{}
 	for p, e := range r.files {
 		m[p] = e.Outcome
 	}
 	return m
 }
 
-func wantOutcomes(t testing.TB, r told, want map[string]Outcome) {
+func wantOutcomes(t testing.TB, r told, want map[string]runs.Outcome) {
 	t.Helper()
 	if d := cmp.Diff(want, r.outcomes()); d != "" {
 		t.Errorf("outcomes (-want +have):\n%s", d)
@@ -292,7 +293,7 @@ func TestFirstPullThenNoOpThenUpdate(t *testing.T) {
 			p.publish(src)
 			r = p.must(dst, nil)
 			sameTree(t, src, dst)
-			wantOutcomes(t, r, map[string]Outcome{"a.txt": Changed, "new": Added, "new/file": Added, "b/c.txt": Deleted, "b/d/big.img": Changed})
+			wantOutcomes(t, r, map[string]runs.Outcome{"a.txt": runs.FileChanged, "new": runs.FileAdded, "new/file": runs.FileAdded, "b/c.txt": runs.FileDeleted, "b/d/big.img": runs.FileChanged})
 			if r.BytesFetched > 600_000 {
 				t.Errorf("an insertion into 3 MB fetched %d bytes", r.BytesFetched)
 			}
@@ -339,7 +340,7 @@ func TestAdoptionFetchesNothing(t *testing.T) {
 	if r.BytesFetched != 0 || r.BytesWritten != 0 {
 		t.Errorf("adoption fetched %d, wrote %d", r.BytesFetched, r.BytesWritten)
 	}
-	wantOutcomes(t, r, map[string]Outcome{"site.log": Extra})
+	wantOutcomes(t, r, map[string]runs.Outcome{"site.log": runs.FileExtra})
 	if r = p.must(dst, nil); !r.NoOp {
 		t.Error("not a no-op after adoption")
 	}
@@ -365,7 +366,7 @@ func TestDriftIsRepairedByFetchingOnlyWhatItNeeds(t *testing.T) {
 	try(t, os.Truncate(filepath.Join(dst, "b/d/e.bin"), 10))
 	r := p.must(dst, func(o *Options) { o.Rehash = keepsModes == false })
 	sameTree(t, src, dst)
-	wantOutcomes(t, r, map[string]Outcome{"b/d/big.img": Repaired, "a.txt": Repaired, "b/d/e.bin": Repaired})
+	wantOutcomes(t, r, map[string]runs.Outcome{"b/d/big.img": runs.FileRepaired, "a.txt": runs.FileRepaired, "b/d/e.bin": runs.FileRepaired})
 	if e := r.files["b/d/big.img"]; e.Fetched == 0 || e.Fetched > 512<<10 {
 		t.Errorf("one edit fetched %d bytes of the image", e.Fetched)
 	}
@@ -380,12 +381,12 @@ func TestExtrasStayUnlessPruned(t *testing.T) {
 	p.must(dst, nil)
 	grow(t, dst, tree{"mine": "m", "b/own/x": "x", "keep/me": "k"})
 	r := p.must(dst, nil)
-	wantOutcomes(t, r, map[string]Outcome{"mine": Extra, "b/own": Extra, "b/own/x": Extra, "keep": Extra, "keep/me": Extra})
+	wantOutcomes(t, r, map[string]runs.Outcome{"mine": runs.FileExtra, "b/own": runs.FileExtra, "b/own/x": runs.FileExtra, "keep": runs.FileExtra, "keep/me": runs.FileExtra})
 	r = p.must(dst, func(o *Options) {
 		o.Prune = true
 		o.Ignore = []string{"/keep/"}
 	})
-	wantOutcomes(t, r, map[string]Outcome{"mine": Deleted, "b/own": Deleted, "b/own/x": Deleted})
+	wantOutcomes(t, r, map[string]runs.Outcome{"mine": runs.FileDeleted, "b/own": runs.FileDeleted, "b/own/x": runs.FileDeleted})
 	try(t, os.RemoveAll(filepath.Join(dst, "keep")))
 	sameTree(t, src, dst)
 }
@@ -398,7 +399,7 @@ func TestEditedFileThatTheReleaseDropsIsKept(t *testing.T) {
 	lay(t, src, with(small, func(tr tree) { delete(tr, "a.txt"); delete(tr, "b-file") }))
 	p.publish(src)
 	r := p.must(dst, nil)
-	wantOutcomes(t, r, map[string]Outcome{"a.txt": Extra, "b-file": Deleted})
+	wantOutcomes(t, r, map[string]runs.Outcome{"a.txt": runs.FileExtra, "b-file": runs.FileDeleted})
 }
 
 // A folder that the release drops, but that still holds an entry, is reported with its real outcome, also by a dry
@@ -411,11 +412,11 @@ func TestFolderThatSomethingStaysIn(t *testing.T) {
 	grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
 	lay(t, src, tree{"k": "k"})
 	p.publish(src)
-	want := map[string]Outcome{
-		"edited": Extra, "edited/x": Extra,
-		"mine": Extra, "mine/deep": Extra, "mine/deep/own": Extra, "mine/deep/x": Deleted,
-		"held": Deleted, "held/deep": Deleted, "held/deep/x": Deleted,
-		"gone": Deleted, "gone/x": Deleted,
+	want := map[string]runs.Outcome{
+		"edited": runs.FileExtra, "edited/x": runs.FileExtra,
+		"mine": runs.FileExtra, "mine/deep": runs.FileExtra, "mine/deep/own": runs.FileExtra, "mine/deep/x": runs.FileDeleted,
+		"held": runs.FileDeleted, "held/deep": runs.FileDeleted, "held/deep/x": runs.FileDeleted,
+		"gone": runs.FileDeleted, "gone/x": runs.FileDeleted,
 	}
 	r, err := p.pull(dst, func(o *Options) { o.DryRun = true })
 	if err != nil {
@@ -423,12 +424,12 @@ func TestFolderThatSomethingStaysIn(t *testing.T) {
 	}
 	wantOutcomes(t, r, want)
 
-	want["held"], want["held/deep"], want["held/deep/x"] = Locked, Locked, Locked
+	want["held"], want["held/deep"], want["held/deep/x"] = runs.FileLocked, runs.FileLocked, runs.FileLocked
 	for _, in := range []durable.OpKind{durable.Probe, durable.Remove} { // before the commit, and during it
 		dst := filepath.Join(filepath.Dir(dst), fmt.Sprint("locked", in))
 		p.must(dst, func(o *Options) { o.Release = 1 })
 		grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
-		other := map[string]Outcome{}
+		other := map[string]runs.Outcome{}
 		r, err = p.pull(dst, func(o *Options) {
 			o.Partial, o.Observer = true, locked(in, "held/deep/x")
 			o.Settle = func(events []Event) error {
@@ -442,9 +443,9 @@ func TestFolderThatSomethingStaysIn(t *testing.T) {
 			t.Fatal(r.Verdict, err)
 		}
 		wantOutcomes(t, r, want)
-		settled := map[string]Outcome{}
+		settled := map[string]runs.Outcome{}
 		if in == durable.Remove {
-			settled = map[string]Outcome{"held": Locked, "held/deep": Locked, "held/deep/x": Locked}
+			settled = map[string]runs.Outcome{"held": runs.FileLocked, "held/deep": runs.FileLocked, "held/deep/x": runs.FileLocked}
 		}
 		if d := cmp.Diff(settled, other); d != "" {
 			t.Errorf("settled (-want +have):\n%s", d)
@@ -462,11 +463,11 @@ func TestModeAndTimeOnly(t *testing.T) {
 	p.must(dst, nil)
 	when := epoch.Add(-time.Hour)
 	try(t, os.Chtimes(filepath.Join(src, "a.txt"), when, when))
-	want := map[string]Outcome{"a.txt": Changed}
+	want := map[string]runs.Outcome{"a.txt": runs.FileChanged}
 	if keepsModes {
 		try(t, os.Chmod(filepath.Join(src, "b"), 0o700))
 		try(t, os.Chmod(filepath.Join(src, "b-file"), 0o600))
-		want["b"], want["b-file"] = Changed, Changed
+		want["b"], want["b-file"] = runs.FileChanged, runs.FileChanged
 	}
 	p.publish(src)
 	r := p.must(dst, nil)

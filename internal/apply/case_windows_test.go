@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 	"nightferry/internal/testbed"
 )
 
@@ -17,19 +18,19 @@ func TestSitesOwnNamesInAnotherCase(t *testing.T) {
 	for _, c := range []struct {
 		name              string
 		own, release, end tree
-		want              map[string]Outcome
+		want              map[string]runs.Outcome
 	}{
 		{"a file and a file", tree{"README": "mine"}, tree{"readme": "of the release"},
-			tree{"readme": "of the release"}, map[string]Outcome{"readme": Changed}},
+			tree{"readme": "of the release"}, map[string]runs.Outcome{"readme": runs.FileChanged}},
 		{"a folder and a folder", tree{"Drivers/mine": "mine"}, tree{"drivers/x": "x"},
 			tree{"drivers/": "", "drivers/mine": "mine", "drivers/x": "x"},
-			map[string]Outcome{"drivers": Changed, "drivers/x": Added, "Drivers/mine": Extra}},
+			map[string]runs.Outcome{"drivers": runs.FileChanged, "drivers/x": runs.FileAdded, "Drivers/mine": runs.FileExtra}},
 		{"a file and a folder", tree{"Drivers": "mine"}, tree{"drivers/sub/x": "x"},
 			tree{"Drivers": "mine"},
-			map[string]Outcome{"Drivers": Extra, "drivers": Failed, "drivers/sub": Failed, "drivers/sub/x": Failed}},
+			map[string]runs.Outcome{"Drivers": runs.FileExtra, "drivers": runs.FileFailed, "drivers/sub": runs.FileFailed, "drivers/sub/x": runs.FileFailed}},
 		{"a folder and a file", tree{"Drivers/mine": "mine"}, tree{"drivers": "a file"},
 			tree{"Drivers/": "", "Drivers/mine": "mine"},
-			map[string]Outcome{"Drivers": Extra, "Drivers/mine": Extra, "drivers": Failed}},
+			map[string]runs.Outcome{"Drivers": runs.FileExtra, "Drivers/mine": runs.FileExtra, "drivers": runs.FileFailed}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, src, dst := dirs(t, c.release)
@@ -40,13 +41,13 @@ func TestSitesOwnNamesInAnotherCase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.end["k"], c.want["k"] = "k", Added
+			c.end["k"], c.want["k"] = "k", runs.FileAdded
 			if d := cmp.Diff(c.end, seen(t, dst)); d != "" {
 				t.Errorf("the folder (-want +have):\n%s", d)
 			}
 			wantOutcomes(t, r, c.want)
 			for path, e := range r.files {
-				if e.Outcome == Failed && e.Cause == nil {
+				if e.Outcome == runs.FileFailed && e.Cause == nil {
 					t.Errorf("%s: failed without a cause", path)
 				}
 			}
@@ -98,7 +99,7 @@ func TestKilledWhileFoldersChangeCase(t *testing.T) {
 		r, err := p.pull(dst, func(o *Options) { o.Observer = k })
 		if n == 0 {
 			total = k.n
-			wantOutcomes(t, r, map[string]Outcome{"aA": Changed, "aA/x": Moved, "Aa/mine": Extra, "bB": Changed, "bB/y": Moved, "Bb/mine": Extra})
+			wantOutcomes(t, r, map[string]runs.Outcome{"aA": runs.FileChanged, "aA/x": runs.FileMoved, "Aa/mine": runs.FileExtra, "bB": runs.FileChanged, "bB/y": runs.FileMoved, "Bb/mine": runs.FileExtra})
 		}
 		if jerr := pending(rootOf(t, dst)); jerr == nil {
 			journaled++
@@ -182,7 +183,7 @@ func TestNameInAnotherCaseHoldsTheWholeReleaseBack(t *testing.T) {
 	if err != nil || r.Verdict != Incomplete {
 		t.Fatal(r.Verdict, err)
 	}
-	wantOutcomes(t, r, map[string]Outcome{"Foo": Extra, "Foo/mine": Extra, "foo": Failed})
+	wantOutcomes(t, r, map[string]runs.Outcome{"Foo": runs.FileExtra, "Foo/mine": runs.FileExtra, "foo": runs.FileFailed})
 	if d := cmp.Diff(tree{"k": "k", "Foo/": "", "Foo/mine": "mine"}, seen(t, dst)); d != "" {
 		t.Errorf("something became visible (-want +have):\n%s", d)
 	}

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -185,7 +186,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 
 // remainsToDelete reports whether the change is a deletion that is still to be made. The catalogue keeps the path then.
 func (c *change) remainsToDelete() bool {
-	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != Extra
+	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != runs.FileExtra
 }
 
 // carryRecord copies the record of a path that stays unchanged.
@@ -374,7 +375,7 @@ func (f *final) writeRecord(rec *scan.Record, it *scan.Item) error {
 	if !ok {
 		f.wrong++
 		if !told {
-			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: runs.FileFailed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
 		if it == nil && !isBelow(f.blind, rec.Path) {
 			return nil

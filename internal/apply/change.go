@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -91,7 +92,7 @@ type change struct {
 	act        act
 	way        inTheWay
 	state      state
-	out        Outcome
+	out        runs.Outcome
 	onDisk     bool // there is a file at path
 	asReleased bool // and its stat shows that it is the last release's: the catalogue knows its chunks
 	owned      bool // the catalogue has the path
@@ -127,9 +128,9 @@ func changeAt(changes []change, path string) *change {
 }
 
 // outcomeOf returns Locked for a lock, which may go away, and Failed for any other error.
-func outcomeOf(err error) Outcome {
+func outcomeOf(err error) runs.Outcome {
 	if durable.IsLocked(err) {
-		return Locked
+		return runs.FileLocked
 	}
-	return Failed
+	return runs.FileFailed
 }

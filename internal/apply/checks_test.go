@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -68,7 +69,7 @@ func TestSuspectIsReadAgain(t *testing.T) {
 	})
 	r := p.must(dst, nil)
 	sameTree(t, src, dst)
-	wantOutcomes(t, r, map[string]Outcome{"b/d/big.img": Repaired})
+	wantOutcomes(t, r, map[string]runs.Outcome{"b/d/big.img": runs.FileRepaired})
 	if e := r.files["b/d/big.img"]; e.Fetched == 0 || e.Fetched > 512<<10 || e.Cause == nil || e.Cause.Error() != "hash: its SHA-256 is another" {
 		t.Errorf("fetched %d bytes, because %v", e.Fetched, e.Cause)
 	}
@@ -85,7 +86,7 @@ func TestSuspectIsReadAgain(t *testing.T) {
 	// An unreadable file must not count as a clean result.
 	rot(t, dst, "b/d/big.img")
 	try(t, os.WriteFile(filepath.Join(dst, checksName), []byte("{"), 0o644))
-	wantOutcomes(t, p.must(dst, nil), map[string]Outcome{"b/d/big.img": Repaired})
+	wantOutcomes(t, p.must(dst, nil), map[string]runs.Outcome{"b/d/big.img": runs.FileRepaired})
 	sameTree(t, src, dst)
 }
 
@@ -103,7 +104,7 @@ func TestRepairSaysWhy(t *testing.T) {
 	try(t, os.WriteFile(big, b, 0o644))
 	r := p.must(dst, nil)
 	for name, why := range map[string]string{"a.txt": "missing: ", "b/d/e.bin": "size: ", "b/d/big.img": "hash: "} {
-		if e := r.files[name]; e.Outcome != Repaired || e.Cause == nil || !strings.HasPrefix(e.Cause.Error(), why) {
+		if e := r.files[name]; e.Outcome != runs.FileRepaired || e.Cause == nil || !strings.HasPrefix(e.Cause.Error(), why) {
 			t.Errorf("%s: %s because %v, want %s…", name, e.Outcome, e.Cause, why)
 		}
 	}

@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	if err != nil || r.Verdict != Planned {
 		t.Fatal(r.Verdict, err)
 	}
-	wantOutcomes(t, r, map[string]Outcome{"a.txt": Changed, "b-file": Deleted})
+	wantOutcomes(t, r, map[string]runs.Outcome{"a.txt": runs.FileChanged, "b-file": runs.FileDeleted})
 	if r.BytesNeeded != 18 {
 		t.Errorf("needs %d bytes", r.BytesNeeded)
 	}

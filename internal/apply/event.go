@@ -7,22 +7,6 @@ import (
 	"nightferry/internal/trust"
 )
 
-// Outcome is the result for one file.
-type Outcome string
-
-// The outcomes.
-const (
-	Added     Outcome = "added"
-	Changed   Outcome = "changed"   // content, mode or time differ from the release before
-	Moved     Outcome = "moved"     // renamed from Event.From, no byte copied
-	Repaired  Outcome = "repaired"  // differed from the release before, which had put it there
-	Deleted   Outcome = "deleted"   // also a folder
-	Unchanged Outcome = "unchanged" // counted, never an event
-	Locked    Outcome = "locked"    // a program has it open: not done
-	Extra     Outcome = "extra"     // the site's own: left alone
-	Failed    Outcome = "failed"    // not done, see Event.Cause
-)
-
 // Kind of an Event.
 type Kind uint8
 
@@ -57,7 +41,7 @@ type Event struct {
 	Path    string
 	Entry   uint64 // 1 + the ordinal of the path's entry in the release's manifest; 0: it has none, or it is unknown because this run finishes an earlier run's commit
 	From    string // of a moved file
-	Outcome Outcome
+	Outcome runs.Outcome
 	Size    int64         // of the file, bytes
 	Held    int64         // bytes of it that were already on this machine
 	Fetched int64         // bytes of it that came from the store, before compression; of a ProgressEvent, of the run so far
@@ -106,27 +90,4 @@ type Result struct {
 	// The evidence for Tree: files that this run has read, and files whose size and times match an earlier read.
 	ReadFiles, ReadBytes, StatedFiles int64
 	OldestRead                        int64 // Unix seconds of the oldest last read of any file; 0: no file, or one was never read
-}
-
-func (r *Result) countOutcome(o Outcome) {
-	switch o {
-	case Added:
-		r.Added++
-	case Changed:
-		r.Changed++
-	case Moved:
-		r.Moved++
-	case Repaired:
-		r.Repaired++
-	case Deleted:
-		r.Deleted++
-	case Unchanged:
-		r.Unchanged++
-	case Locked:
-		r.Locked++
-	case Extra:
-		r.Extra++
-	case Failed:
-		r.Failed++
-	}
 }

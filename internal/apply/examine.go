@@ -16,6 +16,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // readSize is the size in bytes of one read when a file is hashed.
@@ -68,8 +69,8 @@ func (s *site) examineUnknown(ctx context.Context, changes []change) error {
 			continue
 		}
 		for _, dir := range holdFolders(changes, c.path, c.out, c.cause) {
-			if c.out == Extra {
-				s.report.emit(Event{Path: dir, Outcome: Extra})
+			if c.out == runs.FileExtra {
+				s.report.emit(Event{Path: dir, Outcome: runs.FileExtra})
 			}
 		}
 	}
@@ -108,7 +109,7 @@ func (s *site) readUnknown(ctx context.Context, changes []change, unknown []int3
 		}
 		// A file that cannot be read is still replaced if possible.
 		c.state = stLacking
-		if c.out == Repaired && c.cause == nil {
+		if c.out == runs.FileRepaired && c.cause == nil {
 			if err != nil {
 				c.cause = s.target.repairReason(c.path, "unreadable", err.Error())
 			} else {
@@ -123,8 +124,8 @@ func (s *site) readUnknown(ctx context.Context, changes []change, unknown []int3
 func (s *site) settleRight(c *change) {
 	c.state, c.act = stReady, actTouch
 	if s.target.keeps.SameTime(c.foundStat().MTime, c.mtime) && durable.SameMode(s.target.root, &s.target.keeps, c.path, c.foundStat().Mode, c.mode) {
-		c.act, c.out, c.cause = actNone, Unchanged, nil
-	} else if c.out == Repaired {
+		c.act, c.out, c.cause = actNone, runs.FileUnchanged, nil
+	} else if c.out == runs.FileRepaired {
 		c.cause = s.target.repairReason(c.path, "time", "its time or mode was another")
 	}
 }
@@ -139,9 +140,9 @@ func (s *site) settleRemoved(c *change, sum digest.Digest, err error) {
 		c.state, c.out, c.cause = stDropped, outcomeOf(err), fmt.Errorf("the release deletes it, but it cannot be read and compared with the file that an earlier release put there: %w", err)
 		return
 	}
-	c.state, c.out, c.act = stDropped, Extra, actNone
+	c.state, c.out, c.act = stDropped, runs.FileExtra, actNone
 	c.cause = fmt.Errorf("the release deletes it, but it was edited here: left alone")
-	s.report.emit(Event{Path: c.path, Outcome: Extra, Size: c.foundStat().Size, Cause: c.cause})
+	s.report.emit(Event{Path: c.path, Outcome: runs.FileExtra, Size: c.foundStat().Size, Cause: c.cause})
 }
 
 // hashFile returns the SHA-256 of a file of size bytes, as fast as limit allows. It fails if the file has another size
@@ -235,7 +236,7 @@ func (s *site) matchMoves(ctx context.Context, changes []change) error {
 			old.to, c.from = -1, -1
 			return nil
 		}
-		c.state, c.held, c.out = stReady, c.size, Moved
+		c.state, c.held, c.out = stReady, c.size, runs.FileMoved
 		return nil
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/disktest"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // A file that an attribute protects has failed, is not locked, and delays nothing: with the policy wait nothing is
@@ -35,7 +36,7 @@ func TestImmutableFileIsNotLocked(t *testing.T) {
 		if err != nil || r.Verdict != Incomplete || r.Failed != 1 || r.Locked != 0 || waited {
 			t.Fatalf("partial %t: %v, %v, waited %t: %v", partial, r.Verdict, err, waited, r.outcomes())
 		}
-		if e := r.files["edit"]; e.Outcome != Failed || !errors.Is(e.Cause, durable.ErrImmutable) {
+		if e := r.files["edit"]; e.Outcome != runs.FileFailed || !errors.Is(e.Cause, durable.ErrImmutable) {
 			t.Errorf("partial %t: %s: %v", partial, e.Outcome, e.Cause)
 		}
 		if d := cmp.Diff(brief(mustHave(before)), brief(seen(t, dst))); (d == "") == partial {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // Ownership survives a damaged, truncated or missing catalogue: files that a later release drops are still deleted,
@@ -34,7 +35,7 @@ func TestLostCatalogueKeepsOwnership(t *testing.T) {
 			p.publish(src)
 			r := p.must(dst, nil)
 			want := tree{"keep": "1x", "own": "the site's", "gone.txt": "too"}
-			if r.files["gone"].Outcome != Deleted {
+			if r.files["gone"].Outcome != runs.FileDeleted {
 				t.Errorf("told: %v", r.outcomes())
 			}
 			if d := cmp.Diff(want, seen(t, dst)); d != "" {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"nightferry/internal/runs"
 )
 
 // Named pipes are not read: one in place of a release's file, and one in a folder of seeds.
@@ -25,5 +27,5 @@ func TestPipeInTheWayOfAFile(t *testing.T) {
 	}
 	r := p.must(dst, func(o *Options) { o.Seeds = []string{seeds} })
 	sameTree(t, src, dst)
-	wantOutcomes(t, r, map[string]Outcome{"a.txt": Repaired})
+	wantOutcomes(t, r, map[string]runs.Outcome{"a.txt": runs.FileRepaired})
 }

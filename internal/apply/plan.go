@@ -9,6 +9,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -170,7 +171,7 @@ func (p *planner) addChange(c change) *change {
 	return &p.changes[len(p.changes)-1]
 }
 
-func newChange(a act, m *manifest.Entry, out Outcome) change {
+func newChange(a act, m *manifest.Entry, out runs.Outcome) change {
 	c := change{path: m.Path, act: a, out: out, digest: m.Digest, size: m.Size, mtime: m.MTime, mode: m.SiteMode()}
 	if len(m.Chunks)+len(m.Lists) > 0 {
 		c.parts = &parts{chunks: m.Chunks, lists: m.Lists}
@@ -180,7 +181,7 @@ func newChange(a act, m *manifest.Entry, out Outcome) change {
 
 // failEntry records that the release's entry cannot be put in place.
 func (p *planner) failEntry(m *manifest.Entry, owned bool, cause error) {
-	c := newChange(actPlace, m, Failed)
+	c := newChange(actPlace, m, runs.FileFailed)
 	if m.Kind == manifest.Dir {
 		c.act = actMkdir
 	}
@@ -222,15 +223,15 @@ func (p *planner) keepOwned(c *scan.Record, cause error) {
 	if c.Kind == scan.Dir {
 		a = actRmdir
 	}
-	p.addChange(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
-	holdFolders(p.changes, c.Path, Failed, cause)
+	p.addChange(change{path: c.Path, act: a, state: stDropped, out: runs.FileFailed, cause: cause, owned: true})
+	holdFolders(p.changes, c.Path, runs.FileFailed, cause)
 }
 
 // handleExtra handles an entry that the site added.
 func (p *planner) handleExtra(w *scan.Item) {
 	ignored := p.isIgnored(w)
 	if p.target.o.Prune && !ignored && w.Err == nil {
-		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, onDisk: w.Kind == scan.File}
+		c := change{path: strings.Clone(w.Path), act: actRemove, out: runs.FileDeleted, onDisk: w.Kind == scan.File}
 		if w.Kind == scan.Dir {
 			c.act = actRmdir
 		}
@@ -242,11 +243,11 @@ func (p *planner) handleExtra(w *scan.Item) {
 	}
 	if p.clearing >= 0 {
 		c := &p.changes[p.clearing]
-		c.state, c.out = stDropped, Failed
+		c.state, c.out = stDropped, runs.FileFailed
 		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
 		p.clearing = -1
 	}
-	for _, dir := range holdFolders(p.changes, w.Path, Extra, nil) {
+	for _, dir := range holdFolders(p.changes, w.Path, runs.FileExtra, nil) {
 		p.reportOwn(&scan.Item{Path: dir, Kind: scan.Dir})
 	}
 	if !ignored {
@@ -266,7 +267,7 @@ func (p *planner) reportOwn(w *scan.Item) {
 }
 
 func (r *reporter) emitExtra(w *scan.Item) {
-	r.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
+	r.emit(Event{Path: w.Path, Outcome: runs.FileExtra, Size: w.Stat.Size, Cause: w.Err})
 }
 
 // emitExtras reports the entries that the site added. It skips an entry whose name the release has in another case:
@@ -285,7 +286,7 @@ func (p *planner) emitExtras() {
 		w := &p.extras[i]
 		c := fresh[manifest.Fold(w.Path)]
 		if c != nil && (w.Kind == scan.Dir && c.act == actMkdir || w.Kind == scan.File && c.act == actPlace) {
-			c.out = Changed
+			c.out = runs.FileChanged
 			continue
 		}
 		p.report.emitExtra(w)
@@ -309,9 +310,9 @@ func (p *planner) handleRemoved(w *scan.Item, c *scan.Record, was *manifest.Entr
 	case (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
 		p.handleExtra(w) // the site put another kind of entry there: it is the site's own now
 	case w.Kind == scan.Dir:
-		p.addChange(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
+		p.addChange(change{path: was.Path, act: actRmdir, out: runs.FileDeleted, owned: true})
 	default:
-		d := change{path: was.Path, act: actRemove, out: Deleted, found: &foundEntry{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
+		d := change{path: was.Path, act: actRemove, out: runs.FileDeleted, found: &foundEntry{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
 		if !p.isUntouched(w, c) {
 			d.state = stUnknown
 		}
@@ -322,26 +323,26 @@ func (p *planner) handleRemoved(w *scan.Item, c *scan.Record, was *manifest.Entr
 func (p *planner) planFolder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	switch {
 	case w == nil:
-		ch := p.addChange(newChange(actMkdir, m, Added))
+		ch := p.addChange(newChange(actMkdir, m, runs.FileAdded))
 		if was != nil {
-			ch.out, ch.owned = Repaired, true
+			ch.out, ch.owned = runs.FileRepaired, true
 			ch.cause = p.target.repairReason(m.Path, "missing", "the folder was gone")
 		}
 	case w.Err != nil:
 		p.blockTree(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
 	case w.Kind == scan.Dir:
 		if !durable.SameMode(p.target.root, &p.target.keeps, m.Path, w.Stat.Mode, m.SiteMode()) {
-			ch := p.addChange(newChange(actTouch, m, Changed))
+			ch := p.addChange(newChange(actTouch, m, runs.FileChanged))
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {
-				ch.out = Repaired
+				ch.out = runs.FileRepaired
 				ch.cause = p.target.repairReason(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
 			}
 			return
 		}
 		p.report.countUnchanged()
 	case was != nil || w.Kind == scan.File && p.target.o.Prune:
-		ch := p.addChange(newChange(actMkdir, m, Changed))
+		ch := p.addChange(newChange(actMkdir, m, runs.FileChanged))
 		ch.way, ch.found, ch.owned, ch.onDisk = wayEntry, &foundEntry{stat: w.Stat}, was != nil, w.Kind == scan.File
 	default:
 		p.blockTree(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
@@ -353,13 +354,13 @@ func (p *planner) planFile(w *scan.Item, c *scan.Record, was, m *manifest.Entry)
 	sameAsWas := was != nil && was.SameContent(m)
 	switch {
 	case w == nil:
-		ch := p.addChange(newChange(actPlace, m, Added))
+		ch := p.addChange(newChange(actPlace, m, runs.FileAdded))
 		ch.state, ch.owned = stLacking, owned
 		if sameAsWas {
-			ch.out = Repaired
+			ch.out = runs.FileRepaired
 			ch.cause = p.target.repairReason(m.Path, "missing", "the file was gone")
 		} else if owned {
-			ch.out = Changed
+			ch.out = runs.FileChanged
 		}
 	case w.Err != nil:
 		p.failEntry(m, owned, fmt.Errorf("cannot be looked at: %w", w.Err))
@@ -368,10 +369,10 @@ func (p *planner) planFile(w *scan.Item, c *scan.Record, was, m *manifest.Entry)
 			p.report.countUnchanged()
 			return
 		}
-		ch := p.addChange(newChange(actTouch, m, Changed))
+		ch := p.addChange(newChange(actTouch, m, runs.FileChanged))
 		ch.found, ch.onDisk, ch.owned = &foundEntry{m.Digest, w.Stat}, true, true
 	case w.Kind == scan.File:
-		ch := p.addChange(newChange(actPlace, m, Changed))
+		ch := p.addChange(newChange(actPlace, m, runs.FileChanged))
 		ch.found, ch.onDisk, ch.owned, ch.state = &foundEntry{stat: w.Stat}, true, owned, stLacking
 		switch {
 		case p.isUntouched(w, c) && was.Kind == manifest.File:
@@ -381,17 +382,17 @@ func (p *planner) planFile(w *scan.Item, c *scan.Record, was, m *manifest.Entry)
 			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.target.isDoubted(c.Path)
 		}
 		if sameAsWas {
-			ch.out = Repaired
+			ch.out = runs.FileRepaired
 			if w.Stat.Size != m.Size {
 				ch.cause = p.target.repairReason(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
 			}
 		}
 	case w.Kind == scan.Dir:
-		ch := p.addChange(newChange(actPlace, m, Changed))
+		ch := p.addChange(newChange(actPlace, m, runs.FileChanged))
 		ch.way, ch.owned, ch.state = wayFolder, owned, stLacking
 		p.clearing, p.clearPath = int32(len(p.changes)-1), m.Path
 	case owned:
-		ch := p.addChange(newChange(actPlace, m, Repaired))
+		ch := p.addChange(newChange(actPlace, m, runs.FileRepaired))
 		ch.way, ch.owned, ch.state = wayEntry, true, stLacking
 		ch.cause = p.target.repairReason(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
 	default:

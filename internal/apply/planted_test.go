@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/runs"
 )
 
 func TestPlantedLinksLeadNowhere(t *testing.T) {
@@ -65,7 +67,7 @@ func TestPlantedLinksLeadNowhere(t *testing.T) {
 				t.Error("no error")
 			}
 			for _, f := range failed {
-				if r.files[f].Outcome != Failed || r.files[f].Cause == nil {
+				if r.files[f].Outcome != runs.FileFailed || r.files[f].Cause == nil {
 					t.Errorf("%s: %+v", f, r.files[f])
 				}
 			}
@@ -112,7 +114,7 @@ func TestSiteFileInAFolderThatBecomesAFile(t *testing.T) {
 	lay(t, src, after)
 	p.publish(src)
 	r, err := p.pull(dst, nil)
-	if err != nil || r.Verdict != Incomplete || r.files["fold"].Outcome != Failed {
+	if err != nil || r.Verdict != Incomplete || r.files["fold"].Outcome != runs.FileFailed {
 		t.Fatalf("%v %v %v", r.Verdict, err, r.outcomes())
 	}
 	if !strings.Contains(fmt.Sprint(r.files["fold"].Cause), "--prune") {

@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 )
 
 // Extra space required beyond the new files' bytes.
@@ -109,7 +110,7 @@ func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 		case durable.IsLocked(err):
 			held = append(held, int32(i))
 		case err != nil:
-			dropChange(changes, int32(i), Failed, err)
+			dropChange(changes, int32(i), runs.FileFailed, err)
 		}
 	}
 	if len(held) == 0 {
@@ -148,7 +149,7 @@ func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 
 // dropChange cancels a change and the changes that depend on it: moves from or to it, and the change for which it was to
 // make way.
-func dropChange(changes []change, i int32, out Outcome, cause error) {
+func dropChange(changes []change, i int32, out runs.Outcome, cause error) {
 	c := &changes[i]
 	if c.state == stDropped {
 		return
@@ -175,7 +176,7 @@ func dropChange(changes []change, i int32, out Outcome, cause error) {
 
 // holdFolders cancels the deletion of all folders above name, because name stays in them. It returns the folders whose
 // deletion it has cancelled.
-func holdFolders(changes []change, name string, out Outcome, cause error) (held []string) {
+func holdFolders(changes []change, name string, out runs.Outcome, cause error) (held []string) {
 	if cause != nil {
 		cause = fmt.Errorf("%q stays in it: %w", name, cause)
 	}
@@ -187,7 +188,7 @@ func holdFolders(changes []change, name string, out Outcome, cause error) (held 
 		c.state, c.out, c.cause = stDropped, out, cause
 		held = append(held, d)
 		if c.makesWay >= 0 {
-			dropChange(changes, c.makesWay, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
+			dropChange(changes, c.makesWay, runs.FileFailed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
 		}
 	}
 	return held

@@ -23,7 +23,7 @@ func (r *reporter) emit(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Kind == FileEvent {
-		r.res.countOutcome(e.Outcome)
+		r.res.Add(e.Outcome)
 	}
 	if r.onEvent != nil {
 		r.onEvent(e)

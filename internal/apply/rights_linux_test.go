@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/runs"
 )
 
 // nobody changes this process, until the test ends, to an account that has only the owner's rights on dir, and may
@@ -62,7 +64,7 @@ func TestDeletionThatCannotBeLookedAt(t *testing.T) {
 			t.Fatal(r.Verdict, err)
 		}
 		for _, path := range []string{"top/d", "top/d/x", "top/d/sub", "top/d/sub/y", "touched"} {
-			if e := r.files[path]; e.Outcome != Failed || e.Cause == nil {
+			if e := r.files[path]; e.Outcome != runs.FileFailed || e.Cause == nil {
 				t.Errorf("%s: %q, %v", path, e.Outcome, e.Cause)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/trust"
 )
@@ -221,7 +222,7 @@ func (s *site) isCurrent(ctx context.Context) (bool, error) {
 			if s.o.Prune {
 				return errDiffers
 			}
-			extras = append(extras, Event{Path: it.Path, Outcome: Extra, Size: it.Stat.Size, Cause: it.Err})
+			extras = append(extras, Event{Path: it.Path, Outcome: runs.FileExtra, Size: it.Stat.Size, Cause: it.Err})
 			return nil
 		}
 		cat.pop()
@@ -284,7 +285,7 @@ func (s *site) finishRun(ctx context.Context, rel *repo.Release, changes []chang
 // hasDropped reports whether any change of the release was dropped.
 func hasDropped(changes []change) bool {
 	for i := range changes {
-		if c := &changes[i]; c.state == stDropped && c.out != Extra {
+		if c := &changes[i]; c.state == stDropped && c.out != runs.FileExtra {
 			return true
 		}
 	}
@@ -344,7 +345,7 @@ func (s *site) commitChanges(ctx context.Context, rel *repo.Release, changes []c
 		return err
 	}
 	for i := range changes {
-		if changes[i].out == Unchanged {
+		if changes[i].out == runs.FileUnchanged {
 			s.report.countUnchanged()
 		}
 	}
@@ -497,9 +498,9 @@ func (s *site) emitAll(changes []change, planned bool) {
 	for i := range changes {
 		c := &changes[i]
 		switch {
-		case c.out == Unchanged:
+		case c.out == runs.FileUnchanged:
 			s.report.countUnchanged()
-		case c.out == Extra, c.to >= 0 && c.act == actRemove:
+		case c.out == runs.FileExtra, c.to >= 0 && c.act == actRemove:
 			// reported already; a move is reported under its new name
 		case held && c.state != stDropped:
 			// not committed
@@ -513,7 +514,7 @@ func (s *site) emitAll(changes []change, planned bool) {
 func eachOutcome(changes []change, yield func(Event) error) error {
 	for i := range changes {
 		c := &changes[i]
-		if c.out == Unchanged || c.out == Extra || c.to >= 0 && c.act == actRemove {
+		if c.out == runs.FileUnchanged || c.out == runs.FileExtra || c.to >= 0 && c.act == actRemove {
 			continue
 		}
 		if err := yield(eventOf(changes, c)); err != nil {
@@ -544,11 +545,11 @@ func (s *site) reportFullDisk(changes []change, err error) {
 	}
 	for i := range changes {
 		c := &changes[i]
-		if c.out == Unchanged || c.out == Extra || c.to >= 0 && c.act == actRemove {
+		if c.out == runs.FileUnchanged || c.out == runs.FileExtra || c.to >= 0 && c.act == actRemove {
 			continue
 		}
 		if c.state != stDropped {
-			c.state, c.out, c.cause = stDropped, Failed, err
+			c.state, c.out, c.cause = stDropped, runs.FileFailed, err
 		}
 		s.report.emit(Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
 	}

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 )
 
 // stager makes the new files, each under its own name on the target's volume. It verifies every file before the
@@ -124,7 +125,7 @@ func (s *site) stageFiles(ctx context.Context, changes []change, oldLists []dige
 		for _, i := range lacking {
 			c := &changes[i]
 			if round > 0 {
-				c.state, c.out, c.cause = stDropped, Failed, &IntegrityError{Path: c.path, Want: c.digest}
+				c.state, c.out, c.cause = stDropped, runs.FileFailed, &IntegrityError{Path: c.path, Want: c.digest}
 				continue
 			}
 			s.report.emitRetry(fmt.Errorf("%q does not read back as it was written: made again", c.path))

@@ -6,6 +6,7 @@ import (
 
 	"nightferry/internal/commit"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 )
 
 // outSlot returns the name, in the commit's own folder, to which a change's old file is moved.
@@ -135,7 +136,7 @@ func (s *site) findAliases(changes []change) (recase []commit.Step, aside map[in
 	old := map[string]int32{}
 	for i := range changes {
 		// Include folders that stay because the site's own files are in them: they still take the new name.
-		if c := &changes[i]; (c.act == actRemove || c.act == actRmdir) && (c.state != stDropped || c.out == Extra) {
+		if c := &changes[i]; (c.act == actRemove || c.act == actRmdir) && (c.state != stDropped || c.out == runs.FileExtra) {
 			old[manifest.Fold(c.path)] = int32(i)
 		}
 	}
@@ -172,7 +173,7 @@ func (s *site) findAliases(changes []change) (recase []commit.Step, aside map[in
 		case c.act == actPlace && info.Mode().IsRegular():
 			recase = append(recase, commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(s.out, int32(i)), Size: -1})
 		default:
-			dropChange(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
+			dropChange(changes, int32(i), runs.FileFailed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}
 	}
 	return recase, aside

@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
 )
@@ -48,7 +49,7 @@ func TestPain06_LockedFileHoldsTheWholeReleaseBack(t *testing.T) {
 	lay(t, src, after)
 	p.publish(src)
 	r, err := p.pull(dst, func(o *Options) { o.Observer = locked(durable.Probe, "edit") })
-	if err != nil || r.Verdict != Incomplete || r.Locked != 1 || r.files["edit"].Outcome != Locked {
+	if err != nil || r.Verdict != Incomplete || r.Locked != 1 || r.files["edit"].Outcome != runs.FileLocked {
 		t.Fatalf("%v %v %v", r.Verdict, err, r.outcomes())
 	}
 	if d := cmp.Diff(brief(mustHave(before)), brief(seen(t, dst))); d != "" {
@@ -104,7 +105,7 @@ func TestLockedPartialDoesTheRest(t *testing.T) {
 	if err != nil || r.Verdict != Incomplete {
 		t.Fatal(r.Verdict, err)
 	}
-	for path, want := range map[string]Outcome{"edit": Locked, "gone/x": Locked, "a": Locked, "b": Locked, "img": Changed} {
+	for path, want := range map[string]runs.Outcome{"edit": runs.FileLocked, "gone/x": runs.FileLocked, "a": runs.FileLocked, "b": runs.FileLocked, "img": runs.FileChanged} {
 		if r.files[path].Outcome != want {
 			t.Errorf("%s: %s, want %s", path, r.files[path].Outcome, want)
 		}
@@ -112,7 +113,7 @@ func TestLockedPartialDoesTheRest(t *testing.T) {
 	whole(t, "partial", dst, before, after)
 	r = p.must(dst, nil)
 	sameTree(t, src, dst)
-	if r.files["gone/x"].Outcome != Deleted {
+	if r.files["gone/x"].Outcome != runs.FileDeleted {
 		t.Errorf("a locked delete was forgotten: %v", r.outcomes())
 	}
 }
@@ -137,7 +138,7 @@ func TestLockedInTheBurst(t *testing.T) {
 			lay(t, src, after)
 			p.publish(src)
 			r, err := p.pull(dst, func(o *Options) { o.Observer = c.op })
-			if err != nil || r.Verdict != Incomplete || r.files[c.path].Outcome != Locked {
+			if err != nil || r.Verdict != Incomplete || r.files[c.path].Outcome != runs.FileLocked {
 				t.Fatalf("%v %v %v", r.Verdict, err, r.outcomes())
 			}
 			whole(t, c.name, dst, before, after)

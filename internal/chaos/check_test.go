@@ -174,8 +174,7 @@ func (w *world) checkLog(r *runLine, file string) error {
 }
 
 // published maps the outcomes of a publish to the names under which they are counted.
-var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted",
-	"moved": "changed", "new": "added", "gone": "deleted", "damaged": "failed", "unreadable": "failed"}
+var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted", "failed": "failed"}
 
 // once counts outcomes and checks that no file has two.
 func once(files []fileLine) (map[string]int, error) {

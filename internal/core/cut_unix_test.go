@@ -59,7 +59,7 @@ func TestPain15_PowerCutAtTheCore(t *testing.T) {
 			var run ledger.RunID
 			rand.Read(run[:])
 			last = run.String()
-			events := osaka.events(run, d, []wire.Outcome{{Kind: wire.Changed}}, &wire.Finished{Verdict: "stopped", Error: "test", Totals: runs.Totals{Counts: runs.Counts{Changed: 1}}}, nil)
+			events := osaka.events(run, d, []wire.File{{Outcome: runs.FileChanged}}, &wire.Finished{Verdict: "stopped", Error: "test", Totals: runs.Totals{Counts: runs.Counts{Changed: 1}}}, nil)
 			if osaka.acknowledged(events, cut) {
 				acked[last] = true
 				kept = size()

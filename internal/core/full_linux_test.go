@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/disktest"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -42,9 +43,9 @@ func TestFullLedger(t *testing.T) {
 	disktest.Fill(t, ballast)
 	// Batches until one does not fit: the last pages of the ledger's files take some.
 	var acked uint64
-	fat := make([]wire.Outcome, 500)
+	fat := make([]wire.File, 500)
 	for i := range fat {
-		fat[i] = wire.Outcome{Kind: wire.Failed, Path: fmt.Sprintf("x/%d", i), Cause: strings.Repeat("c", 500)}
+		fat[i] = wire.File{Outcome: runs.FileFailed, Path: fmt.Sprintf("x/%d", i), Cause: strings.Repeat("c", 500)}
 	}
 	all := append([]wire.Event{}, events[:1]...)
 	for range 40 {

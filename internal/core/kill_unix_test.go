@@ -82,9 +82,9 @@ func TestKilledWhileRendering(t *testing.T) {
 	d := osaka.stateOf("package", 1)
 	w.stop()
 	child := w.child()
-	outcomes := make([]wire.Outcome, files)
+	outcomes := make([]wire.File, files)
 	for i := range outcomes {
-		outcomes[i] = wire.Outcome{Kind: wire.Changed, Ordinal: uint64(i), Held: 1}
+		outcomes[i] = wire.File{Outcome: runs.FileChanged, Ordinal: uint64(i), Held: 1}
 	}
 	rng := mrand.New(mrand.NewPCG(20260301, 1))
 	rounds, early := 8, 0

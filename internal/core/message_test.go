@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -123,9 +124,9 @@ func TestReportsAreBounded(t *testing.T) {
 	osaka := w.join("osaka")
 	w.publish("package")
 	d := osaka.stateOf("package", 1)
-	failed := make([]wire.Outcome, wire.MaxOutcomes)
+	failed := make([]wire.File, wire.MaxOutcomes)
 	for i := range failed {
-		failed[i] = wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % 600)}
+		failed[i] = wire.File{Outcome: runs.FileFailed, Ordinal: uint64(i % 600)}
 	}
 	run := osaka.events(ledger.RunID{7}, d, failed, &wire.Finished{Verdict: "failed"}, nil)
 

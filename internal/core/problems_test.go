@@ -93,7 +93,7 @@ func TestForgottenProblems(t *testing.T) {
 	wait("site-repository/package", "site-spool")
 
 	d := tokyo.stateOf("package", 1)
-	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.Outcome{{Kind: wire.Differs}}, &wire.Finished{Verdict: "different", Totals: differing}, nil), problem(t, "store", "package", false)))
+	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.File{{Outcome: runs.FileDiffers}}, &wire.Finished{Verdict: "different", Totals: differing}, nil), problem(t, "store", "package", false)))
 	tokyo.deliver(tokyo.events(ledger.RunID{2}, d, nil, &wire.Finished{Verdict: "verified"}, nil)) // and attests nothing
 	_, err := tokyo.ask("other")
 	if err != nil {
@@ -128,7 +128,7 @@ func TestDifferenceStaysOpen(t *testing.T) {
 	w.publish("package")
 	d := s.stateOf("package", 1)
 	differs := func(n byte) []wire.Event {
-		return s.events(ledger.RunID{n}, d, []wire.Outcome{{Kind: wire.Differs, Cause: "bytes"}}, &wire.Finished{Verdict: "different", Totals: differing, Error: "1 path differs"}, nil)
+		return s.events(ledger.RunID{n}, d, []wire.File{{Outcome: runs.FileDiffers, Cause: "bytes"}}, &wire.Finished{Verdict: "different", Totals: differing, Error: "1 path differs"}, nil)
 	}
 	say := func(want int, events ...[]wire.Event) {
 		t.Helper()

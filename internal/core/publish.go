@@ -125,7 +125,7 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
-		end.Totals = w.totals // of the lines that its log has
+		end.Totals.Counts = w.counts
 		end.Cause = text.Bound(err.Error(), reports.MaxRunText)
 		guard := (*push.GuardError)(nil)
 		stop := (*halt.Error)(nil)
@@ -147,8 +147,8 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 			end.State = runs.Nothing
 		}
 		// What a push counts are entries, of files and folders.
-		end.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: runs.Counts{Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
-			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
+		end.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: w.counts, Fetched: res.Sent}
+		end.Totals.Unchanged = res.Totals.Files + res.Totals.Dirs - w.counts.Added - w.counts.Changed
 		if !res.DryRun {
 			w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
 			pb.notices.incidents.Resolve(kinds.Publishes, ch.Name, wire.Address{})
@@ -229,7 +229,7 @@ func (pb *Publisher) pushSource(ctx context.Context, ch *fleet.Channel, o Publis
 		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
-				w.addFile(context.WithoutCancel(ctx), reports.OwnFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
+				w.addFile(context.WithoutCancel(ctx), reports.OwnFile{Path: e.Path, Outcome: e.Outcome, Size: e.Size, Digest: e.Digest, Cause: e.Cause})
 				return
 			}
 			if now := pb.o.Now(); now.Sub(spoke) >= time.Second {
@@ -298,20 +298,8 @@ type ownRun struct {
 	channel string
 	files   []reports.OwnFile
 	bytes   int
-	totals  runs.Totals // of files
+	counts  runs.Counts // of files
 	err     error
-}
-
-// countFile adds a file's outcome to those of its run.
-func countFile(t *runs.Totals, f *reports.OwnFile) {
-	switch push.Outcome(f.Outcome) {
-	case push.Added:
-		t.Added++
-	case push.Changed, push.Touched:
-		t.Changed++
-	case push.Removed:
-		t.Deleted++
-	}
 }
 
 const (
@@ -330,7 +318,7 @@ func (w *ownRun) appendEvent(ctx context.Context, e ledger.Event) error {
 
 func (w *ownRun) addFile(ctx context.Context, f reports.OwnFile) {
 	w.files = append(w.files, f)
-	countFile(&w.totals, &f)
+	w.counts.Add(f.Outcome)
 	if w.bytes += len(f.Path) + len(f.Cause); len(w.files) >= ownBatch || w.bytes > ownBatchBytes {
 		w.err = errors.Join(w.err, w.flushFiles(ctx))
 	}
@@ -362,14 +350,14 @@ func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
 			continue
 		}
 		w := &ownRun{book: pb.book, id: r.ID, channel: r.Channel}
-		if err := pb.files.OwnFiles(ctx, r.ID, func(f *reports.OwnFile, _ time.Time) error { countFile(&w.totals, f); return nil }); err != nil {
+		if err := pb.files.OwnFiles(ctx, r.ID, func(f *reports.OwnFile, _ time.Time) error { w.counts.Add(f.Outcome); return nil }); err != nil {
 			return err
 		}
 		cause := "the Core stopped while it ran; the next publish reuses the chunks that it had stored"
 		if r.Trigger == measureTrigger {
 			cause = "the Core stopped while it measured; the unfinished measurement starts anew"
 		}
-		if err := w.appendEvent(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: w.totals, Cause: cause}}); err != nil {
+		if err := w.appendEvent(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: runs.Totals{Counts: w.counts}, Cause: cause}}); err != nil {
 			return err
 		}
 	}

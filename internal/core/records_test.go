@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -119,12 +120,12 @@ func TestLogOfARunWithoutEnd(t *testing.T) {
 	osaka := w.join("osaka")
 	w.publish("package")
 	d := osaka.stateOf("package", 1)
-	var told []wire.Outcome
+	var told []wire.File
 	for i := range 1000 { // files that it names again and again, and some that are none
-		told = append(told, wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % (2 * entries)), Cause: fmt.Sprint("try ", i)})
+		told = append(told, wire.File{Outcome: runs.FileFailed, Ordinal: uint64(i % (2 * entries)), Cause: fmt.Sprint("try ", i)})
 	}
-	paths := []wire.Outcome{{Kind: wire.Deleted, Path: "z"}, {Kind: wire.Deleted, Path: "d/y", Cause: "first"}, {Kind: wire.Added, Path: "a.txt"},
-		{Kind: wire.Deleted, Path: "x"}, {Kind: wire.Deleted, Path: "d/y", Cause: "again"}, {Kind: wire.Deleted, Path: "b"}}
+	paths := []wire.File{{Outcome: runs.FileDeleted, Path: "z"}, {Outcome: runs.FileDeleted, Path: "d/y", Cause: "first"}, {Outcome: runs.FileAdded, Path: "a.txt"},
+		{Outcome: runs.FileDeleted, Path: "x"}, {Outcome: runs.FileDeleted, Path: "d/y", Cause: "again"}, {Outcome: runs.FileDeleted, Path: "b"}}
 	osaka.deliver(osaka.events(ledger.RunID{7}, d, append(told, paths...), &wire.Finished{}, nil)[:2])
 	osaka.deliver(osaka.events(ledger.RunID{8}, d, paths, &wire.Finished{}, nil)[:2])
 	for _, want := range []struct {

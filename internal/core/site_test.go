@@ -345,13 +345,9 @@ func (s *wireSite) converge(d wire.Desired) (run ledger.RunID, events []wire.Eve
 		s.w.t.Fatal(err)
 	}
 	ordinals := s.w.ordinals(d)
-	var out []wire.Outcome
+	var out []wire.File
 	for _, f := range files {
-		k, ok := wire.ParseOutcomeKind(string(f.Outcome))
-		if !ok {
-			s.w.t.Fatalf("outcome %q", f.Outcome)
-		}
-		o := wire.Outcome{Kind: k, From: f.From, Held: f.Held, Fetched: f.Fetched}
+		o := wire.File{Outcome: f.Outcome, From: f.From, Held: f.Held, Fetched: f.Fetched}
 		if n, ok := ordinals[f.Path]; ok {
 			o.Ordinal = n
 		} else {
@@ -365,7 +361,7 @@ func (s *wireSite) converge(d wire.Desired) (run ledger.RunID, events []wire.Eve
 }
 
 // events is a run as it is reported.
-func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.Outcome, fin *wire.Finished, at *wire.Attestation) []wire.Event {
+func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.File, fin *wire.Finished, at *wire.Attestation) []wire.Event {
 	s.w.t.Helper()
 	var err error
 	if at != nil {

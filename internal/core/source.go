@@ -201,15 +201,14 @@ func (me *measurer) measureSource(ctx context.Context, ch *fleet.Channel, rel *l
 	began := me.o.Now()
 	var bad []string
 	res, err := me.readSource(ctx, ch, rel, w, func(f measure.Finding) {
-		if (f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable) && len(bad) < maxNamed {
+		if f.Outcome.Exception() && len(bad) < maxNamed {
 			bad = append(bad, f.Path)
 		}
-		w.addFile(always, reports.OwnFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
+		w.addFile(always, reports.OwnFile{Path: f.Path, Outcome: f.Outcome, Size: f.Size, Digest: f.Digest, Cause: f.Cause})
 	})
-	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
-		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
+	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read, Counts: res.Counts}}
 	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: me.clock.wallTime(), Took: ledger.Seconds(me.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
-		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
+		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Unchanged, Moved: res.MovedOn(), Damaged: res.Differs, Unreadable: res.Failed}
 	switch {
 	case err == nil:
 		end.State = measuredState(&m, rel)

@@ -133,10 +133,10 @@ func measuredOnce(t *testing.T, key []byte) {
 		}
 		return nil
 	}, func(f record.File) error {
-		lines = append(lines, f.Outcome+" "+f.Path)
+		lines = append(lines, string(f.Outcome)+" "+f.Path)
 		return nil
 	})
-	if got := strings.Join(lines, ", "); err != nil || got != "moved a.sys, gone net/c.cat, new new" {
+	if got := strings.Join(lines, ", "); err != nil || got != "changed a.sys, removed net/c.cat, added new" {
 		t.Errorf("%s: %v", got, err)
 	}
 	// A site that holds what was published is right, whatever became of the source.
@@ -167,7 +167,7 @@ func TestDamagedSource(t *testing.T) {
 	if !strings.Contains(text, "net/b.inf") || !strings.Contains(text, "1 file has") || strings.Contains(text, "a.sys") || m.Damaged != 1 || m.Moved != 0 {
 		t.Errorf("%q, %+v", text, m)
 	}
-	if runs := w.measures(); len(runs) != 1 || runs[0].State != "damaged" || runs[0].Totals.Failed != 1 {
+	if runs := w.measures(); len(runs) != 1 || runs[0].State != "damaged" || runs[0].Totals.Differs != 1 {
 		t.Errorf("%+v", runs)
 	}
 	_, events := osaka.converge(osaka.stateOf("package", 1))

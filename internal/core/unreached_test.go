@@ -21,7 +21,7 @@ func TestUnreached(t *testing.T) {
 	w.publish("package")
 	d := osaka.stateOf("package", 1)
 	id := ledger.RunID{1, 2, 3}
-	osaka.deliver(osaka.events(id, d, []wire.Outcome{{Kind: wire.Added, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Totals: runs.Totals{Files: 3, Counts: runs.Counts{Added: 1, Unchanged: 2}}}, nil))
+	osaka.deliver(osaka.events(id, d, []wire.File{{Outcome: runs.FileAdded, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Totals: runs.Totals{Files: 3, Counts: runs.Counts{Added: 1, Unchanged: 2}}}, nil))
 	var run ledger.Run
 	w.until("the log", func() bool {
 		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
@@ -33,7 +33,7 @@ func TestUnreached(t *testing.T) {
 	})
 	got := map[string]string{}
 	err := w.core.Query.RunShow(t.Context(), id.String(), true, func(query.RunDetail) error { return nil }, func(f record.File) error {
-		got[f.Path] = f.Outcome
+		got[f.Path] = string(f.Outcome)
 		return nil
 	})
 	if err != nil || len(got) != 3 || got["a"] != "unreached" || got["b"] != "added" || got["c"] != "unreached" {

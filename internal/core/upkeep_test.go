@@ -98,7 +98,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	d := osaka.stateOf("package", 1)
 	run, events := osaka.converge(d)
 	osaka.deliver(events)
-	failed := osaka.events(ledger.RunID{7}, d, []wire.Outcome{{Kind: wire.Failed, Path: "a.txt", Cause: "a test"}}, &wire.Finished{Verdict: "failed", Totals: runs.Totals{Counts: runs.Counts{Failed: 1}}}, nil)
+	failed := osaka.events(ledger.RunID{7}, d, []wire.File{{Outcome: runs.FileFailed, Path: "a.txt", Cause: "a test"}}, &wire.Finished{Verdict: "failed", Totals: runs.Totals{Counts: runs.Counts{Failed: 1}}}, nil)
 	osaka.deliver(failed)
 	measured := func(n int) { // the Core's own look at what it has published, in the background
 		w.until("the measurement", func() bool {

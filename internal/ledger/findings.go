@@ -15,7 +15,8 @@ type Finding struct {
 	Run                   RunID
 	State                 runs.State // how the run ended; empty: it has not ended
 	At                    time.Time
-	Path, Outcome, Cause  string // Path and Outcome are empty if the finding is about the whole channel
+	Path, Cause           string // Path and Outcome are empty if the finding is about the whole channel
+	Outcome               runs.Outcome
 	// Unnamed: the run found more files than the ledger still lists as exceptions.
 	Unnamed bool
 }

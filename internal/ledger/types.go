@@ -166,13 +166,13 @@ type Finish struct {
 // Exception is a file that failed, was locked or was repaired. A site and channel have one exception per path, however
 // many runs report it.
 type Exception struct {
-	Domain  string `json:"domain"`  // set by the ledger
-	Site    string `json:"site"`    // set by the ledger
-	Channel string `json:"channel"` // set by the ledger
-	Path    string `json:"path"`
-	Outcome string `json:"outcome"`
-	Cause   string `json:"cause,omitempty"`
-	Size    int64  `json:"size"`
+	Domain  string       `json:"domain"`  // set by the ledger
+	Site    string       `json:"site"`    // set by the ledger
+	Channel string       `json:"channel"` // set by the ledger
+	Path    string       `json:"path"`
+	Outcome runs.Outcome `json:"outcome"`
+	Cause   string       `json:"cause,omitempty"`
+	Size    int64        `json:"size"`
 	// Since First, in run As, Count reports had this outcome and cause. The newest is from Run, at Last. The ledger
 	// sets all of them.
 	First time.Time `json:"first"`

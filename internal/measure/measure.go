@@ -17,25 +17,16 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
-// Outcome is the kind of difference between a path of the source and the release.
-type Outcome string
-
-// Outcomes. The first three come from normal changes to a source: it has moved on.
-const (
-	Moved      Outcome = "moved"      // size, time or kind differs from the release's
-	New        Outcome = "new"        // not in the release
-	Gone       Outcome = "gone"       // only in the release
-	Damaged    Outcome = "damaged"    // size and time are the release's, the bytes differ
-	Unreadable Outcome = "unreadable" // it could not be read or stat'ed, so it does not pass
-)
-
-// Finding is one path that differs.
+// Finding is one path that differs. It was added to the source, changed (its
+// size, time or kind) or removed: the source has moved on. Or it differs (size
+// and time are the release's, the bytes are not), or failed to be read.
 type Finding struct {
 	Path    string
-	Outcome Outcome
+	Outcome runs.Outcome
 	Size    int64         // present bytes; for a path that is gone, the release's
 	Digest  digest.Digest // of the bytes that were read; zero if none were
 	Cause   string
@@ -60,20 +51,12 @@ type Result struct {
 	WantFiles, WantBytes int64
 	Tree                 digest.Digest
 
-	Same       int64 // unchanged files and folders; of a file, every byte was compared
-	Moved      int64
-	New        int64
-	Gone       int64
-	Damaged    int64
-	Unreadable int64
-	Read       int64 // bytes
+	runs.Counts       // of an unchanged file, every byte was compared
+	Read        int64 // bytes
 }
 
 // MovedOn counts the paths that no longer allow a conclusion about the release.
-func (r *Result) MovedOn() int64 { return r.Moved + r.New + r.Gone }
-
-// Faults counts the paths that are damaged, or may be.
-func (r *Result) Faults() int64 { return r.Damaged + r.Unreadable }
+func (r *Result) MovedOn() int64 { return r.Changed + r.Added + r.Deleted }
 
 // bufferSize is the size of a worker's reads, and so the burst of a rate.
 const bufferSize = 128 << 10
@@ -209,16 +192,16 @@ func (r *run) judgeJob(j *job) *Finding {
 	it, e := &j.item, j.entry
 	switch {
 	case !j.here && r.blind != "" && strings.HasPrefix(e.Path, r.blind+"/"):
-		return &Finding{Path: e.Path, Outcome: Unreadable, Size: e.Size, Cause: fmt.Sprintf("the folder %q cannot be listed", r.blind)}
+		return &Finding{Path: e.Path, Outcome: runs.FileFailed, Size: e.Size, Cause: fmt.Sprintf("the folder %q cannot be listed", r.blind)}
 	case !j.here:
-		return &Finding{Path: e.Path, Outcome: Gone, Size: e.Size, Cause: "it is no longer in the source"}
+		return &Finding{Path: e.Path, Outcome: runs.FileRemoved, Size: e.Size, Cause: "it is no longer in the source"}
 	case it.Err != nil:
 		r.blind = it.Path
-		return &Finding{Path: it.Path, Outcome: Unreadable, Size: it.Stat.Size, Cause: it.Err.Error()}
+		return &Finding{Path: it.Path, Outcome: runs.FileFailed, Size: it.Stat.Size, Cause: it.Err.Error()}
 	case e == nil:
-		return &Finding{Path: it.Path, Outcome: New, Size: it.Stat.Size, Cause: fmt.Sprintf("a %s that is not in the release", it.Kind)}
+		return &Finding{Path: it.Path, Outcome: runs.FileAdded, Size: it.Stat.Size, Cause: fmt.Sprintf("a %s that is not in the release", it.Kind)}
 	case e.Kind == manifest.Dir && it.Kind != scan.Dir, e.Kind == manifest.File && it.Kind != scan.File:
-		return &Finding{Path: it.Path, Outcome: Moved, Size: it.Stat.Size, Cause: fmt.Sprintf("it is a %s now, a %s in the release", it.Kind, e.Kind)}
+		return &Finding{Path: it.Path, Outcome: runs.FileChanged, Size: it.Stat.Size, Cause: fmt.Sprintf("it is a %s now, a %s in the release", it.Kind, e.Kind)}
 	case e.Kind == manifest.File && (it.Stat.Size != e.Size || it.Stat.MTime != e.MTime):
 		return movedFinding(e, it.Stat.Size, it.Stat.MTime)
 	}
@@ -226,7 +209,7 @@ func (r *run) judgeJob(j *job) *Finding {
 }
 
 func movedFinding(e *manifest.Entry, size, mtime int64) *Finding {
-	return &Finding{Path: e.Path, Outcome: Moved, Size: size, Cause: fmt.Sprintf("%d bytes of %s now, %d of %s in the release", size, formatStamp(mtime), e.Size, formatStamp(e.MTime))}
+	return &Finding{Path: e.Path, Outcome: runs.FileChanged, Size: size, Cause: fmt.Sprintf("%d bytes of %s now, %d of %s in the release", size, formatStamp(mtime), e.Size, formatStamp(e.MTime))}
 }
 
 func formatStamp(ns int64) string {
@@ -266,23 +249,11 @@ func (r *run) countJob(j *job) {
 		}
 	}
 	r.res.Read += j.read
-	sum := j.sum
-	if f := j.found; f == nil {
-		r.res.Same++
-	} else {
-		switch f.Outcome {
-		case Moved:
-			r.res.Moved++
-		case New:
-			r.res.New++
-		case Gone:
-			r.res.Gone++
-		case Damaged:
-			r.res.Damaged++
-		case Unreadable:
-			r.res.Unreadable++
-		}
+	sum, outcome := j.sum, runs.FileUnchanged
+	if j.found != nil {
+		outcome = j.found.Outcome
 	}
+	r.res.Add(outcome)
 	e := j.entry
 	if e == nil {
 		return

@@ -123,7 +123,7 @@ func content() map[string]string {
 func TestOutcomes(t *testing.T) {
 	s := newSource(t, content())
 	whole, found := s.measure(measure.Options{})
-	if len(found) > 0 || whole.Same != int64(len(s.entries)) || whole.Faults() > 0 || whole.MovedOn() > 0 {
+	if len(found) > 0 || whole.Unchanged != int64(len(s.entries)) || whole.Differs+whole.Failed > 0 || whole.MovedOn() > 0 {
 		t.Fatalf("nothing has changed: %v %+v", found, whole)
 	}
 	s.keep("a/b.dll", func(b []byte) []byte { b[200_000] ^= 1; return b })
@@ -135,11 +135,11 @@ func TestOutcomes(t *testing.T) {
 	s.must(os.Remove(s.path("empty")))
 	s.must(os.Mkdir(s.path("empty"), 0o755))
 	res, found := s.measure(measure.Options{})
-	want := []string{"moved a.sys", "moved a-b", "damaged a/b.dll", "moved empty", "gone net/deep", "gone net/deep/er", "gone net/deep/er/x", "new net/new.inf", "moved with space"}
+	want := []string{"changed a.sys", "changed a-b", "differs a/b.dll", "changed empty", "removed net/deep", "removed net/deep/er", "removed net/deep/er/x", "added net/new.inf", "changed with space"}
 	if slices.Sort(found); !slices.Equal(found, slices.Sorted(slices.Values(want))) {
 		t.Errorf("found %q,\nwant %q", found, want)
 	}
-	if res.Moved != 4 || res.New != 1 || res.Gone != 3 || res.Damaged != 1 || res.Unreadable != 0 || res.Same != int64(len(s.entries))-8 {
+	if res.Changed != 4 || res.Added != 1 || res.Deleted != 3 || res.Differs != 1 || res.Failed != 0 || res.Unchanged != int64(len(s.entries))-8 {
 		t.Errorf("%+v", res)
 	}
 	// Sites must hold the published content, whatever happens to the source
@@ -160,7 +160,7 @@ func TestReleaseThatLies(t *testing.T) {
 		}
 	}
 	res, found := s.measure(measure.Options{})
-	if !slices.Equal(found, []string{"damaged net/e1000.inf"}) || res.Damaged != 1 || res.Tree == true1.Tree {
+	if !slices.Equal(found, []string{"differs net/e1000.inf"}) || res.Differs != 1 || res.Tree == true1.Tree {
 		t.Errorf("%q %+v", found, res)
 	}
 }
@@ -217,10 +217,10 @@ func TestRulesOfTheChannel(t *testing.T) {
 	for _, skip := range []bool{true, false} {
 		var want []string
 		if linked && !skip {
-			want = []string{"new keep/link"}
+			want = []string{"added keep/link"}
 		}
 		res, found := s.measure(measure.Options{Patterns: p, SkipLinks: skip})
-		if !slices.Equal(found, want) || res.Same != 3 {
+		if !slices.Equal(found, want) || res.Unchanged != 3 {
 			t.Errorf("links skipped %v: %q %+v", skip, found, res)
 		}
 	}
@@ -252,7 +252,7 @@ func TestChangedWhileRead(t *testing.T) {
 		}
 		return e, err
 	}, measure.Options{Rate: 512 << 10}, func(f measure.Finding) { found = append(found, string(f.Outcome)+" "+f.Path) })
-	if err != nil || !slices.Equal(found, []string{"moved big"}) {
+	if err != nil || !slices.Equal(found, []string{"changed big"}) {
 		t.Errorf("%q %v", found, err)
 	}
 }
@@ -292,7 +292,7 @@ func TestStoppedBlamesNoFile(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			_, err := measure.Run(ctx, s.dir, s.next(), measure.Options{Workers: 1, Rate: 256 << 10, OnProgress: func(r measure.Result) {
-				if r.Same != at {
+				if r.Unchanged != at {
 					return
 				}
 				synctest.Wait() // b is being read, and waits for its rate

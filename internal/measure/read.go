@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -26,13 +27,13 @@ func (r *run) readFile(ctx context.Context, j *job, buf []byte) {
 		if c := j.item.Stat.CTime; c != 0 {
 			why += "; the file system says that it was last touched " + formatStamp(c)
 		}
-		j.found = &Finding{Path: e.Path, Outcome: Damaged, Size: e.Size, Digest: j.sum, Cause: why}
+		j.found = &Finding{Path: e.Path, Outcome: runs.FileDiffers, Size: e.Size, Digest: j.sum, Cause: why}
 	case errors.Is(err, errTaken):
 		j.found = movedFinding(e, after.Size(), durable.Nanoseconds(after.ModTime()))
 	case errors.Is(err, fs.ErrNotExist):
-		j.found = &Finding{Path: e.Path, Outcome: Gone, Size: e.Size, Cause: "it was removed while the source was measured"}
+		j.found = &Finding{Path: e.Path, Outcome: runs.FileRemoved, Size: e.Size, Cause: "it was removed while the source was measured"}
 	default:
-		j.found = &Finding{Path: e.Path, Outcome: Unreadable, Size: e.Size, Cause: err.Error()}
+		j.found = &Finding{Path: e.Path, Outcome: runs.FileFailed, Size: e.Size, Cause: err.Error()}
 	}
 }
 

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		return e, nil
 	}
 	res, err := measure.Run(context.Background(), dir, next, measure.Options{}, func(f measure.Finding) { fmt.Println(f.Outcome, f.Path) })
-	fmt.Println(res.Unreadable, res.Same, err)
+	fmt.Println(res.Failed, res.Unchanged, err)
 }
 
 // Unreadable paths do not pass: neither a file, nor the content of a folder
@@ -101,7 +101,7 @@ func TestUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	want := []string{"unreadable d", "unreadable d/x", "unreadable d/y", "unreadable f", "4 1 <nil>"}
+	want := []string{"failed d", "failed d/x", "failed d/y", "failed f", "4 1 <nil>"}
 	if got := strings.Split(strings.TrimSpace(string(out)), "\n"); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/apply"
+	"nightferry/internal/runs"
 )
 
 // aws-cli #9693 and #3273: an edit that keeps the size is not transferred, because its time is older. nightferry must
@@ -52,7 +52,7 @@ func TestPain01_SameSizeEdit(t *testing.T) {
 			flipInPlace(t, filepath.Join(near, name), info.ModTime())
 		}
 		p := w.arrive(near)
-		if p.NoOp || p.files["small.inf"].Outcome != apply.Repaired || p.files["large.img"].Outcome != apply.Repaired {
+		if p.NoOp || p.files["small.inf"].Outcome != runs.FileRepaired || p.files["large.img"].Outcome != runs.FileRepaired {
 			t.Errorf("outcomes %v", p.files)
 		}
 	})

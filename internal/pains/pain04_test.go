@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"nightferry/internal/apply"
 	"nightferry/internal/push"
+	"nightferry/internal/runs"
 	"nightferry/internal/s3test"
 )
 
@@ -36,7 +36,7 @@ func TestPain04_CaseOnlyRename(t *testing.T) {
 		t.Errorf("%d bytes came over the wire, %d of content, for two changes of case", down, p.BytesFetched)
 	}
 	for _, name := range []string{"setup.exe", "lang/de.txt"} {
-		if p.files[name].Outcome != apply.Moved {
+		if p.files[name].Outcome != runs.FileMoved {
 			t.Errorf("%s: outcome %q, want moved", name, p.files[name].Outcome)
 		}
 	}

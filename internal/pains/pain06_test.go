@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
+	"nightferry/internal/runs"
 )
 
 // syncthing #4608: programs see files of the new version beside files of the old.
@@ -111,11 +112,11 @@ func TestPain06_LockedFile(t *testing.T) {
 			if e.From == file {
 				told = e // of a moved file, the new name
 			}
-			if e.Outcome != apply.Locked {
+			if e.Outcome != runs.FileLocked {
 				t.Errorf("%s is locked, and %s was %s", file, path, e.Outcome)
 			}
 		}
-		if p.Verdict != apply.Incomplete || told.Outcome != apply.Locked || !durable.IsLocked(told.Cause) {
+		if p.Verdict != apply.Incomplete || told.Outcome != runs.FileLocked || !durable.IsLocked(told.Cause) {
 			t.Errorf("%s is locked: verdict %q, outcome %v", file, p.Verdict, p.files)
 		}
 	}

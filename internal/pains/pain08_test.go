@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/testbed"
 	"nightferry/internal/verify"
@@ -52,7 +53,7 @@ func TestPain08_LargeImage(t *testing.T) {
 		p, err := w.pull(site, func(o *apply.Options) { o.Rehash = true })
 		must(t, err)
 		w.arrived(p, site)
-		if p.files["disk.img"].Outcome != apply.Repaired || p.BytesFetched > 1<<20 {
+		if p.files["disk.img"].Outcome != runs.FileRepaired || p.BytesFetched > 1<<20 {
 			t.Errorf("byte %d changed: outcome %v, %d bytes fetched", at, p.files["disk.img"].Outcome, p.BytesFetched)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
+	"nightferry/internal/runs"
 )
 
 // The disk fills up while files are staged, or when the commit is prepared. Every missing file must be named, the
@@ -70,7 +71,7 @@ func TestPain13_FullDisk(t *testing.T) {
 				t.Errorf("verdict %q", p.Verdict)
 			}
 			for _, name := range append(names, "old") {
-				if e := p.files[name]; e.Outcome != apply.Failed || !durable.IsDiskFull(e.Cause) {
+				if e := p.files[name]; e.Outcome != runs.FileFailed || !durable.IsDiskFull(e.Cause) {
 					t.Errorf("%s: outcome %q, cause %v: want failed, disk full", name, e.Outcome, e.Cause)
 				}
 			}
@@ -111,7 +112,7 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 		t.Fatalf("error %v, want a SpaceError", err)
 	}
 	says(t, err, "MiB more are needed", "free")
-	if p.BytesFetched > 0 || p.files["a"].Outcome != apply.Failed {
+	if p.BytesFetched > 0 || p.files["a"].Outcome != runs.FileFailed {
 		t.Errorf("%d bytes were fetched although they could not be kept; outcomes %v", p.BytesFetched, p.files)
 	}
 	// 16 MiB and the margin fit into 28. With 8 MiB of them staged, 20 are free; without counting them, 24 would be

@@ -6,6 +6,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // aws-cli #3514, s5cmd #260, rclone #759: copies that fail on Windows. This file runs under Wine as well.
@@ -20,7 +21,7 @@ func TestPain13_LongPaths(t *testing.T) {
 	site := w.site()
 	p := w.arrive(site)
 	for _, name := range []string{deep, long} {
-		if p.files[name].Outcome != apply.Added {
+		if p.files[name].Outcome != runs.FileAdded {
 			t.Errorf("%d characters: outcome %q", len(name), p.files[name].Outcome)
 		}
 	}
@@ -44,14 +45,14 @@ func TestPain13_LockedFile(t *testing.T) {
 		}
 		now := look(t, site)
 		for _, name := range held {
-			if e := p.files[name]; e.Outcome != apply.Locked || !durable.IsLocked(e.Cause) {
+			if e := p.files[name]; e.Outcome != runs.FileLocked || !durable.IsLocked(e.Cause) {
 				t.Errorf("%s is in use: outcome %q, cause %v", name, e.Outcome, e.Cause)
 			}
 			if now[name] != was[name] {
 				t.Errorf("%s is in use, and changed to %s", name, now[name])
 			}
 		}
-		want := apply.Added
+		want := runs.FileAdded
 		if !partial {
 			want = ""
 			same(t, was, now)

@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 // A program opens a file as most programs do, with read sharing only.
@@ -20,7 +21,7 @@ func TestPain13_FileHeldByAProgram(t *testing.T) {
 		h, err := windows.CreateFile(name, windows.GENERIC_READ, windows.FILE_SHARE_READ, nil, windows.OPEN_EXISTING, 0, 0)
 		must(t, err)
 		p, err := w.pull(site, func(o *apply.Options) { o.Partial = partial })
-		if err != nil || p.Verdict != apply.Incomplete || p.files["edit"].Outcome != apply.Locked || !durable.IsLocked(p.files["edit"].Cause) {
+		if err != nil || p.Verdict != apply.Incomplete || p.files["edit"].Outcome != runs.FileLocked || !durable.IsLocked(p.files["edit"].Cause) {
 			t.Errorf("verdict %q, outcome %v, %v", p.Verdict, p.files["edit"], err)
 		}
 		now := look(t, site)

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/trust"
 )
@@ -55,24 +56,11 @@ type Options struct {
 	OnEvent func(Event) // called from one goroutine at a time; may be nil
 }
 
-// Outcome of one path.
-type Outcome string
-
-// Outcomes. Unchanged paths are not reported one by one.
-const (
-	Added   Outcome = "added"
-	Changed Outcome = "changed" // other bytes
-	Touched Outcome = "touched" // same bytes, other time or mode
-	Removed Outcome = "removed"
-	Skipped Outcome = "skipped" // a link or special file, left out
-	Reread  Outcome = "reread"  // changed while it was read, and read again
-)
-
 // Event reports a file's outcome, or with an empty Path the progress of the
-// run.
+// run. An unchanged file has an event only if it has a Cause.
 type Event struct {
 	Path     string        `json:"path,omitempty"`
-	Outcome  Outcome       `json:"outcome,omitempty"`
+	Outcome  runs.Outcome  `json:"outcome,omitempty"`
 	Cause    string        `json:"cause,omitempty"`
 	Size     int64         `json:"size,omitempty"`
 	Digest   digest.Digest `json:"digest,omitzero"`

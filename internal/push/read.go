@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
 	"nightferry/internal/pack"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -143,7 +144,7 @@ func (r *taskReader) readItem(ctx context.Context, it *item) error {
 		}
 		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; r.p.hasVanished(err) || try == maxTries && replaced {
 			if replaced {
-				r.p.emitEvent(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
+				r.p.emitEvent(Event{Path: it.path, Outcome: runs.FileSkipped, Cause: errReplaced.Error()})
 			}
 			it.gone = true
 			return nil

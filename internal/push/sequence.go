@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/chunk"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
 
@@ -61,7 +62,7 @@ func (m *taskMaker) add(ctx context.Context, it scan.Item) error {
 		if p.o.Links == Refuse {
 			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: fmt.Errorf("it became a %s", it.Kind)})
 		}
-		p.emitEvent(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
+		p.emitEvent(Event{Path: it.Path, Outcome: runs.FileSkipped, Cause: it.Kind.String()})
 		return nil
 	}
 	next, err := p.decideItem(m.old, it)
@@ -304,21 +305,21 @@ func (s *sequencer) isRacy(it *item) bool {
 
 func (s *sequencer) reportItem(it *item) error {
 	e := &it.entry
-	ev := Event{Path: e.Path, Size: e.Size, Digest: e.Digest}
+	ev := Event{Path: e.Path, Outcome: runs.FileUnchanged, Size: e.Size, Digest: e.Digest}
 	if it.reread {
-		s.p.emitEvent(Event{Path: e.Path, Outcome: Reread, Size: e.Size})
+		ev.Cause = "it changed while it was read, and was read again"
 	}
 	switch {
 	case it.old == nil:
-		ev.Outcome = Added
+		ev.Outcome = runs.FileAdded
 		s.added++
 	case !it.old.SameContent(e):
-		ev.Outcome = Changed
+		ev.Outcome = runs.FileChanged
 		s.changed++
 	case it.old.MTime != e.MTime || it.old.Mode != e.Mode:
-		ev.Outcome = Touched
+		ev.Outcome = runs.FileTouched
 		s.touched++
-	default:
+	case ev.Cause == "":
 		return nil
 	}
 	s.p.emitEvent(ev)
@@ -336,7 +337,7 @@ func (s *sequencer) endPages() error {
 		return err
 	}
 	for _, path := range s.tally.removed {
-		s.p.emitEvent(Event{Path: path, Outcome: Removed})
+		s.p.emitEvent(Event{Path: path, Outcome: runs.FileRemoved})
 	}
 	return s.pages.Finish()
 }

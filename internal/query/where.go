@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/measure"
 	"nightferry/internal/releases"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -175,9 +176,9 @@ func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
 func (d *doubts) refuteClaim(p *Place, f *ledger.Finding) {
 	p.Current, p.Found, p.Cause, p.Run = false, f.At, f.Cause, f.Run.String()
 	switch {
-	case f.Outcome == wire.Differs.String() && strings.HasPrefix(f.Cause, "missing"):
+	case f.Outcome == runs.FileDiffers && strings.HasPrefix(f.Cause, "missing"):
 		p.State, p.Present = "missing", false
-	case f.Outcome == wire.Differs.String():
+	case f.Outcome == runs.FileDiffers:
 		p.State = "differs"
 	default: // failed, locked, repaired by a run that did not end verified, or about a whole channel
 		p.State = unproven

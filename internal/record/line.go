@@ -52,15 +52,15 @@ type Header struct {
 
 // File is the line of one file that was processed, or that failed.
 type File struct {
-	Path    string    `json:"path"`
-	Outcome string    `json:"outcome"` // added, changed, moved, repaired, deleted, unchanged, locked, failed, differs
-	Size    int64     `json:"size"`
-	Held    int64     `json:"held,omitempty"`    // bytes of it that were already on the site's disk
-	Fetched int64     `json:"fetched,omitempty"` // bytes of it that came from the store
-	SHA256  string    `json:"sha256,omitempty"`
-	From    string    `json:"from,omitempty"` // the old path of a moved file
-	Cause   string    `json:"cause,omitempty"`
-	At      time.Time `json:"at,omitzero"`
+	Path    string       `json:"path"`
+	Outcome runs.Outcome `json:"outcome"`
+	Size    int64        `json:"size"`
+	Held    int64        `json:"held,omitempty"`    // bytes of it that were already on the site's disk
+	Fetched int64        `json:"fetched,omitempty"` // bytes of it that came from the store
+	SHA256  string       `json:"sha256,omitempty"`
+	From    string       `json:"from,omitempty"` // the old path of a moved file
+	Cause   string       `json:"cause,omitempty"`
+	At      time.Time    `json:"at,omitzero"`
 }
 
 // End is the closing line. A log without it is incomplete.

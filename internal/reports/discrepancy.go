@@ -19,7 +19,7 @@ func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 		return
 	}
 	var said []string
-	for _, x := range t.exceptionsOf(e, n, wire.Repaired, wire.Differs) {
+	for _, x := range t.exceptionsOf(e, n, runs.FileRepaired, runs.FileDiffers) {
 		said = append(said, nameException(x))
 	}
 	said = said[:min(len(said), pathsTold)]

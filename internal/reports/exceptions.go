@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/text"
-	"nightferry/internal/wire"
 )
 
 // pathsTold is how many paths an incident names; the run's log has all of them.
@@ -16,7 +16,7 @@ const pathsTold = 20
 // outcomeOfRun is one kind of outcome of one run.
 type outcomeOfRun struct {
 	run     ledger.RunID
-	outcome string
+	outcome runs.Outcome
 }
 
 // noteException keeps the first exceptions of each outcome that a run reports.
@@ -33,15 +33,15 @@ func (t *translator) noteException(run ledger.RunID, x ledger.Exception) {
 
 // exceptionsOf returns the exceptions with these outcomes of the event's run, at most pathsTold of each outcome, in the
 // order of their paths. n is how many there are.
-func (t *translator) exceptionsOf(e *ledger.Event, n int64, outcomes ...wire.OutcomeKind) (list []ledger.Exception) {
+func (t *translator) exceptionsOf(e *ledger.Event, n int64, outcomes ...runs.Outcome) (list []ledger.Exception) {
 	for _, o := range outcomes {
-		list = append(list, t.exceptions[outcomeOfRun{e.Run, o.String()}]...)
+		list = append(list, t.exceptions[outcomeOfRun{e.Run, o}]...)
 	}
 	if int64(len(list)) < min(n, pathsTold) {
 		// An earlier message of the run has named them.
 		old, err := t.by.o.Ledger.Exceptions(t.ctx, ledger.Filter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Run: e.Run, Limit: 10 * pathsTold})
 		for _, x := range old {
-			if err == nil && slices.ContainsFunc(outcomes, func(o wire.OutcomeKind) bool { return x.Outcome == o.String() }) {
+			if err == nil && slices.Contains(outcomes, x.Outcome) {
 				list = append(list, x)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
-	"nightferry/internal/wire"
 )
 
 // openFailing opens an incident when a run and the run before it ended failed or incomplete. A verified run
@@ -48,11 +47,11 @@ func (t *translator) filesCause(e *ledger.Event, c runs.Counts) string {
 	var list []string
 	for _, x := range []struct {
 		files     int64
-		outcome   wire.OutcomeKind
+		outcome   runs.Outcome
 		one, more string
 	}{
-		{c.Failed, wire.Failed, "1 file failed", "%d files failed"},
-		{c.Locked, wire.Locked, "1 file is locked by another program", "%d files are locked by other programs"},
+		{c.Failed, runs.FileFailed, "1 file failed", "%d files failed"},
+		{c.Locked, runs.FileLocked, "1 file is locked by another program", "%d files are locked by other programs"},
 	} {
 		if x.files == 0 {
 			continue

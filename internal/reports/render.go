@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -179,7 +180,7 @@ func endOf(run *ledger.Run) record.End {
 
 // outcome is a file's outcome with the time of the event that reported it.
 type outcome struct {
-	wire.Outcome
+	wire.File
 	at time.Time
 }
 
@@ -371,7 +372,7 @@ func (r *Renderer) mergeOutcomes(ctx context.Context, run *ledger.Run, k release
 			}
 			entries = entries[1:]
 		}
-		if o, ok := paths[e.Path]; ok && !told && o.Kind != wire.Deleted && o.Kind != wire.Extra {
+		if o, ok := paths[e.Path]; ok && !told && o.Outcome != runs.FileDeleted && o.Outcome != runs.FileExtra {
 			told = true
 			delete(paths, e.Path)
 			if err := fn(fileOf(o, e)); err != nil {
@@ -389,9 +390,9 @@ func (r *Renderer) mergeOutcomes(ctx context.Context, run *ledger.Run, k release
 // Untold returns the line of an entry that has no outcome. Folders get one too, because a site's
 // counts of added and unchanged entries include folders.
 func (r *Renderer) Untold(run *ledger.Run, e *manifest.Entry) record.File {
-	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
+	f := record.File{Path: e.Path, Outcome: runs.FileUnreached, Size: e.Size}
 	if run.State.Accounted() {
-		f.Outcome, f.Held = "unchanged", e.Size
+		f.Outcome, f.Held = runs.FileUnchanged, e.Size
 	}
 	if e.Kind == manifest.File {
 		f.SHA256 = e.Digest.String()
@@ -400,7 +401,7 @@ func (r *Renderer) Untold(run *ledger.Run, e *manifest.Entry) record.File {
 }
 
 func fileOf(o outcome, e *manifest.Entry) record.File {
-	f := record.File{Path: o.Path, Outcome: o.Kind.String(), Held: o.Held, Fetched: o.Fetched, From: o.From, Cause: o.Cause, At: o.at}
+	f := record.File{Path: o.Path, Outcome: o.Outcome, Held: o.Held, Fetched: o.Fetched, From: o.From, Cause: o.Cause, At: o.at}
 	if e != nil {
 		f.Path, f.Size = e.Path, e.Size
 		if e.Kind == manifest.File {
@@ -414,7 +415,7 @@ func fileOf(o outcome, e *manifest.Entry) record.File {
 type OwnFile struct {
 	_       struct{} `cbor:",toarray"`
 	Path    string
-	Outcome string
+	Outcome runs.Outcome
 	Size    int64
 	Digest  digest.Digest
 	Cause   string

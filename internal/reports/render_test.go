@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -13,22 +14,22 @@ import (
 func TestOutcomesAreBounded(t *testing.T) {
 	const most = 10_000
 	text := strings.Repeat("x", 500)
-	for name, tell := range map[string]func(i int) wire.Outcome{
-		"the same files": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % 100), Cause: text}
+	for name, tell := range map[string]func(i int) wire.File{
+		"the same files": func(i int) wire.File {
+			return wire.File{Outcome: runs.FileFailed, Ordinal: uint64(i % 100), Cause: text}
 		},
-		"no such files": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(100 + i), Cause: text}
+		"no such files": func(i int) wire.File {
+			return wire.File{Outcome: runs.FileFailed, Ordinal: uint64(100 + i), Cause: text}
 		},
-		"paths": func(i int) wire.Outcome { return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i)} },
-		"paths and texts": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i % 10), Cause: text}
+		"paths": func(i int) wire.File { return wire.File{Outcome: runs.FileDeleted, Path: fmt.Sprint(i)} },
+		"paths and texts": func(i int) wire.File {
+			return wire.File{Outcome: runs.FileDeleted, Path: fmt.Sprint(i % 10), Cause: text}
 		},
 	} {
 		x := ordered{bound: 100, paths: map[string]outcome{}, most: most}
 		held, texts := 0, 0
 		for i := range 100_000 {
-			x.addOutcome(outcome{Outcome: tell(i)})
+			x.addOutcome(outcome{File: tell(i)})
 			held = max(held, len(x.entries)+len(x.paths))
 		}
 		for _, o := range x.entries {

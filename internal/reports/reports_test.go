@@ -91,8 +91,8 @@ func TestEffects(t *testing.T) {
 	if e = d.commit(1, batch...); e.Ack == nil || e.Number != 2 || len(e.Started)+len(e.Ended) != 0 {
 		t.Errorf("again: %+v", e)
 	}
-	outcomes, err := wire.EncodeOutcomes([]wire.Outcome{{Kind: wire.Locked, Path: "a", Cause: `probe "a": locked by another process`},
-		{Kind: wire.Failed, Path: "b", Cause: `probe "b": marked immutable or append-only: operation not permitted`}, {Kind: wire.Failed, Path: "c", Cause: `open "c": permission denied`}})
+	outcomes, err := wire.EncodeOutcomes([]wire.File{{Outcome: runs.FileLocked, Path: "a", Cause: `probe "a": locked by another process`},
+		{Outcome: runs.FileFailed, Path: "b", Cause: `probe "b": marked immutable or append-only: operation not permitted`}, {Outcome: runs.FileFailed, Path: "c", Cause: `open "c": permission denied`}})
 	if err != nil {
 		t.Fatal(err)
 	}

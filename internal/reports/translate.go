@@ -141,10 +141,10 @@ func (t *translator) translateFiles(e *ledger.Event) error {
 	}
 	t.outcomes += int64(len(all))
 	for _, o := range all {
-		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired && o.Kind != wire.Differs {
+		if !o.Outcome.Exception() {
 			continue
 		}
-		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clipText(wire.Text(o.Cause))}
+		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Outcome, Cause: clipText(wire.Text(o.Cause))}
 		if o.Path == "" {
 			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
 			if entry, err := t.find.Entry(t.ctx, t.runRelease(e.Run), o.Ordinal); err == nil {

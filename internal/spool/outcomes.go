@@ -14,11 +14,11 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Outcome is the actual or intended outcome of a path. Path is always set; the embedded wire.Outcome names the path
+// File is the actual or intended outcome of a path. Path is always set; the embedded wire.File names the path
 // by ordinal if it has one.
-type Outcome struct {
+type File struct {
 	Path string
-	wire.Outcome
+	wire.File
 }
 
 // The states of outcomes that are not events yet.
@@ -44,11 +44,11 @@ func pathKey(path string) uint64 {
 // group collects outcomes for one row.
 type group struct {
 	keys []byte
-	all  []wire.Outcome
+	all  []wire.File
 	size int
 }
 
-func (g *group) addOutcome(k uint64, o wire.Outcome) {
+func (g *group) addOutcome(k uint64, o wire.File) {
 	o.Cause = text.Bound(o.Cause, maxCause)
 	for _, text := range []*string{&o.Path, &o.From, &o.Cause} {
 		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may hold any bytes
@@ -74,13 +74,13 @@ func (g *group) writeChunk(ctx context.Context, tx *sql.Tx, channel string, stat
 }
 
 // Each calls yield for every outcome until it returns an error.
-type Each func(yield func(Outcome) error) error
+type Each func(yield func(File) error) error
 
 // insertOutcomes appends outcomes, in rows of limited size. mergeOutcomes picks the last outcome of each path.
 func insertOutcomes(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64, each Each) error {
 	var g group
-	err := each(func(o Outcome) error {
-		g.addOutcome(pathKey(o.Path), o.Outcome)
+	err := each(func(o File) error {
+		g.addOutcome(pathKey(o.Path), o.File)
 		if !g.isFull() {
 			return nil
 		}
@@ -106,9 +106,9 @@ func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error
 
 // Tell stores outcomes that need no commit: failed changes, the site's own files, and the plan of a dry run. pass
 // is the attempt's number, from 1.
-func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outcome) error {
+func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []File) error {
 	return s.runChange(ctx, "spool outcomes", func(tx *sql.Tx) error {
-		return insertOutcomes(ctx, tx, channel, told, pass, func(yield func(Outcome) error) error {
+		return insertOutcomes(ctx, tx, channel, told, pass, func(yield func(File) error) error {
 			for i := range all {
 				if err := yield(all[i]); err != nil {
 					return err
@@ -132,7 +132,7 @@ func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Eac
 
 // Settle marks the intended outcomes as having happened, except for those in other, which it replaces. It must be
 // durable before the commit's journal is removed. A second call for the same commit changes nothing.
-func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []Outcome) error {
+func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []File) error {
 	return s.runChange(ctx, "spool the commit's outcomes", func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, "UPDATE outcomes SET state = ? WHERE channel = ? AND state = ?", settled, channel, intended)
 		if err != nil {
@@ -146,10 +146,10 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 		if err != nil {
 			return err
 		}
-		return insertOutcomes(ctx, tx, channel, settled, pass, func(yield func(Outcome) error) error {
+		return insertOutcomes(ctx, tx, channel, settled, pass, func(yield func(File) error) error {
 			for _, o := range other {
-				if n, ok := ordinals[pathKey(o.Path)]; ok && o.Outcome.Path != "" {
-					o.Outcome.Path, o.Ordinal = "", n
+				if n, ok := ordinals[pathKey(o.Path)]; ok && o.File.Path != "" {
+					o.File.Path, o.Ordinal = "", n
 				}
 				if err := yield(o); err != nil {
 					return err
@@ -162,7 +162,7 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 
 // ordinalsOf finds the ordinals of paths among the channel's outcomes, because a commit that is rolled forward
 // knows only paths.
-func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (map[uint64]uint64, error) {
+func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []File) (map[uint64]uint64, error) {
 	wanted := map[uint64]uint64{}
 	if len(of) == 0 {
 		return nil, nil
@@ -263,7 +263,7 @@ func mergeOutcomes(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) 
 				continue
 			}
 			o := got[i]
-			c.Of[o.Kind]++
+			c.Add(o.Outcome)
 			c.Sent++
 			if pass < r.Pass && o.Path == "" {
 				c.Previous++

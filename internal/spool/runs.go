@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -120,9 +121,9 @@ func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err e
 
 // Counts holds the number of outcomes of a run.
 type Counts struct {
-	Of       [wire.OutcomeKinds]int64 // by wire.OutcomeKind
-	Sent     int64                    // total of all outcomes
-	Previous int64                    // entries of the release whose outcome comes from an earlier pass; the last pass counted them as unchanged
+	runs.Counts
+	Sent     int64 // total of all outcomes
+	Previous int64 // entries of the release whose outcome comes from an earlier pass; the last pass counted them as unchanged
 }
 
 // Finish ends the channel's run in one transaction. It turns settled and told outcomes into events and appends the

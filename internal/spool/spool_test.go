@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -139,10 +140,10 @@ func TestKeptNeverGoesBack(t *testing.T) {
 }
 
 // ordinals returns n outcomes of the files f0, f1, …
-func ordinals(kind wire.OutcomeKind, n int) Each {
-	return func(yield func(Outcome) error) error {
+func ordinals(kind runs.Outcome, n int) Each {
+	return func(yield func(File) error) error {
 		for i := range n {
-			if err := yield(Outcome{fmt.Sprintf("f%d", i), wire.Outcome{Kind: kind, Ordinal: uint64(i)}}); err != nil {
+			if err := yield(File{fmt.Sprintf("f%d", i), wire.File{Outcome: kind, Ordinal: uint64(i)}}); err != nil {
 				return err
 			}
 		}
@@ -151,7 +152,7 @@ func ordinals(kind wire.OutcomeKind, n int) Each {
 }
 
 // outcomes returns the outcomes in the spool's events.
-func outcomes(t *testing.T, s *Spool) (all []wire.Outcome) {
+func outcomes(t *testing.T, s *Spool) (all []wire.File) {
 	t.Helper()
 	_, events, err := s.Batch(t.Context(), 0, 64<<20)
 	try(t, err)
@@ -186,28 +187,28 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 
 	// One attempt only told outcomes, another died before its journal: neither changed anything.
 	p := pass()
-	try(t, s.Tell(ctx, run.Channel, p, []Outcome{{"f1", wire.Outcome{Kind: wire.Failed, Ordinal: 1, Cause: "busy"}}}))
-	try(t, s.Intend(ctx, run.Channel, p, ordinals(wire.Added, 4500)))
+	try(t, s.Tell(ctx, run.Channel, p, []File{{"f1", wire.File{Outcome: runs.FileFailed, Ordinal: 1, Cause: "busy"}}}))
+	try(t, s.Intend(ctx, run.Channel, p, ordinals(runs.FileAdded, 4500)))
 	again()
 	// The next process rolls the third attempt's commit forward. f7 could not be changed and is known only by its
 	// path.
 	p = pass()
-	try(t, s.Intend(ctx, run.Channel, p, ordinals(wire.Changed, 5000)))
+	try(t, s.Intend(ctx, run.Channel, p, ordinals(runs.FileChanged, 5000)))
 	again()
 	p = pass()
-	other := []Outcome{{"f7", wire.Outcome{Kind: wire.Locked, Path: "f7", Cause: "open"}}}
+	other := []File{{"f7", wire.File{Outcome: runs.FileLocked, Path: "f7", Cause: "open"}}}
 	try(t, s.Settle(ctx, run.Channel, p, other))
 	again()
 	p = pass()
 	try(t, s.Settle(ctx, run.Channel, p, other)) // the journal was still there
 	// The same run retries f7 and succeeds.
-	try(t, s.Intend(ctx, run.Channel, p, func(yield func(Outcome) error) error {
-		return yield(Outcome{"f7", wire.Outcome{Kind: wire.Changed, Ordinal: 7, Fetched: 5}})
+	try(t, s.Intend(ctx, run.Channel, p, func(yield func(File) error) error {
+		return yield(File{"f7", wire.File{Outcome: runs.FileChanged, Ordinal: 7, Fetched: 5}})
 	}))
 	try(t, s.Settle(ctx, run.Channel, p, nil))
 	// The run starts a commit that does not happen.
-	try(t, s.Intend(ctx, run.Channel, p, func(yield func(Outcome) error) error {
-		return yield(Outcome{"f8", wire.Outcome{Kind: wire.Deleted, Ordinal: 8}})
+	try(t, s.Intend(ctx, run.Channel, p, func(yield func(File) error) error {
+		return yield(File{"f8", wire.File{Outcome: runs.FileDeleted, Ordinal: 8}})
 	}))
 	run.Pass = p
 	var counts Counts
@@ -223,7 +224,7 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 
 	seen := map[uint64]int{}
 	for _, o := range outcomes(t, s) {
-		if o.Kind != wire.Changed || o.Path != "" || (o.Ordinal == 7) != (o.Fetched == 5) {
+		if o.Outcome != runs.FileChanged || o.Path != "" || (o.Ordinal == 7) != (o.Fetched == 5) {
 			t.Errorf("outcome %+v", o)
 		}
 		seen[o.Ordinal]++
@@ -233,7 +234,7 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 			t.Errorf("file %d has %d outcomes", i, seen[i])
 		}
 	}
-	if counts.Sent != 5000 || counts.Of[wire.Changed] != 5000 || counts.Previous != 4999 {
+	if counts.Sent != 5000 || counts.Changed != 5000 || counts.Previous != 4999 {
 		t.Errorf("counts %+v", counts)
 	}
 	if runs, err := s.Runs(ctx); err != nil || len(runs) != 0 {

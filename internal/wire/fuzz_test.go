@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/frame"
+	"nightferry/internal/runs"
 )
 
 // exported lets cmp compare the unexported marker of each message.
@@ -68,7 +69,7 @@ func values() (all []any) {
 
 func FuzzOutcomes(f *testing.F) {
 	needSeeds(f)
-	b, err := EncodeOutcomes([]Outcome{{Kind: Added, Ordinal: 3, Fetched: 5}, {Kind: Moved, Ordinal: 1, From: "a"}, {Kind: Deleted, Path: "x"}, {Kind: Failed, Ordinal: 9, Cause: "c", Held: 1 << 40}})
+	b, err := EncodeOutcomes([]File{{Outcome: runs.FileAdded, Ordinal: 3, Fetched: 5}, {Outcome: runs.FileMoved, Ordinal: 1, From: "a"}, {Outcome: runs.FileDeleted, Path: "x"}, {Outcome: runs.FileFailed, Ordinal: 9, Cause: "c", Held: 1 << 40}})
 	if err != nil {
 		f.Fatal(err)
 	}

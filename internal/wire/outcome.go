@@ -6,15 +6,16 @@ import (
 	"fmt"
 
 	"nightferry/internal/frame"
+	"nightferry/internal/runs"
 )
 
 // MaxOutcomes bounds the outcomes of one event.
 const MaxOutcomes = 4096
 
-// Outcome is the outcome of one file. A file of the release is identified by its ordinal among the release's entries in
+// File is the outcome of one file. A file of the release is identified by its ordinal among the release's entries in
 // path order, which takes a few bytes. A file outside the release (deleted, extra) is identified by its path.
-type Outcome struct {
-	Kind    OutcomeKind
+type File struct {
+	Outcome runs.Outcome
 	Ordinal uint64 // of the release's entry, from 0; used if Path is empty
 	Path    string // of a file outside the release
 	From    string // of a moved file
@@ -23,45 +24,8 @@ type Outcome struct {
 	Cause   string // why it failed, is locked or was repaired
 }
 
-// OutcomeKind is one byte on the wire.
-type OutcomeKind uint8
-
-// The outcomes, as apply names them.
-const (
-	Added OutcomeKind = iota + 1
-	Changed
-	Moved
-	Repaired
-	Deleted
-	Locked
-	Extra
-	Failed
-	Differs  // a check found a difference from the release and changed nothing
-	lastKind = Differs
-)
-
-// OutcomeKinds is the length of an array indexed by kind.
-const OutcomeKinds = int(lastKind) + 1
-
-func (k OutcomeKind) String() string {
-	if k == 0 || k > lastKind {
-		return fmt.Sprintf("outcome %d", uint8(k))
-	}
-	return [...]string{"added", "changed", "moved", "repaired", "deleted", "locked", "extra", "failed", "differs"}[k-1]
-}
-
-// ParseOutcomeKind is the inverse of String.
-func ParseOutcomeKind(s string) (OutcomeKind, bool) {
-	for k := Added; k <= lastKind; k++ {
-		if k.String() == s {
-			return k, true
-		}
-	}
-	return 0, false
-}
-
 // columns is the encoding of outcomes. Each field is in its own array, so that zstd finds the repetition. Flags contain
-// the kind in the low four bits, then 16: has a path, 32: has From, 64: has a cause.
+// the outcome in the low four bits, then 16: has a path, 32: has From, 64: has a cause.
 type columns struct {
 	_        struct{} `cbor:",toarray"`
 	Flags    []byte
@@ -78,7 +42,7 @@ const (
 )
 
 // EncodeOutcomes returns the body of an OutcomesEvent.
-func EncodeOutcomes(all []Outcome) ([]byte, error) {
+func EncodeOutcomes(all []File) ([]byte, error) {
 	if len(all) > MaxOutcomes {
 		return nil, fmt.Errorf("encode %d outcomes: %w", len(all), ErrTooLarge)
 	}
@@ -86,10 +50,10 @@ func EncodeOutcomes(all []Outcome) ([]byte, error) {
 	last := int64(0)
 	for i := range all {
 		o := &all[i]
-		if o.Kind == 0 || o.Kind > lastKind || o.Held < 0 || o.Fetched < 0 {
-			return nil, fmt.Errorf("encode outcome of %q: out of bounds", o.Path)
+		flags := o.Outcome.Byte()
+		if flags == 0 || o.Held < 0 || o.Fetched < 0 {
+			return nil, fmt.Errorf("encode outcome %q of %q: out of bounds", o.Outcome, o.Path)
 		}
-		flags := byte(o.Kind)
 		for _, t := range [...]struct {
 			flag byte
 			text string
@@ -113,7 +77,7 @@ func EncodeOutcomes(all []Outcome) ([]byte, error) {
 var errColumns = errors.New("the columns of outcomes do not fit together")
 
 // DecodeOutcomes decodes the body of an OutcomesEvent. It does not clean the site's texts, see Text.
-func DecodeOutcomes(body []byte) ([]Outcome, error) {
+func DecodeOutcomes(body []byte) ([]File, error) {
 	var c columns
 	if err := Decode(body, &c); err != nil {
 		return nil, err
@@ -121,7 +85,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	if len(c.Flags) > MaxOutcomes {
 		return nil, fmt.Errorf("%d outcomes: %w", len(c.Flags), ErrTooLarge)
 	}
-	all := make([]Outcome, len(c.Flags))
+	all := make([]File, len(c.Flags))
 	last, ok := int64(0), true
 	text := func() (s string) {
 		if len(c.Texts) == 0 {
@@ -143,8 +107,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	}
 	for i, flags := range c.Flags {
 		o := &all[i]
-		o.Kind = OutcomeKind(flags & 15)
-		if o.Kind == 0 || o.Kind > lastKind || flags >= 128 {
+		if o.Outcome, ok = runs.OutcomeOf(flags & 15); !ok || flags >= 128 {
 			return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
 		}
 		if flags&hasPath != 0 {

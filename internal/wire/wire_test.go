@@ -215,7 +215,7 @@ func TestOutcomesAreSmall(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var events []Event
 	for at := 0; at < files; at += 2000 {
-		all := make([]Outcome, 2000)
+		all := make([]File, 2000)
 		for i := range all {
 			// Sizes as in a driver store: mostly small, a few megabytes; an eighth is partly held.
 			size := int64(200 + r.IntN(60_000))
@@ -226,9 +226,9 @@ func TestOutcomesAreSmall(t *testing.T) {
 			if r.IntN(8) == 0 {
 				held = size / 2
 			}
-			all[i] = Outcome{Kind: Added, Ordinal: uint64(at + i), Held: held, Fetched: size - held}
+			all[i] = File{Outcome: runs.FileAdded, Ordinal: uint64(at + i), Held: held, Fetched: size - held}
 			if r.IntN(5) == 0 {
-				all[i].Kind = Changed
+				all[i].Outcome = runs.FileChanged
 			}
 		}
 		body, err := EncodeOutcomes(all)
@@ -249,11 +249,11 @@ func TestOutcomesAreSmall(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	if _, err := EncodeOutcomes(make([]Outcome, MaxOutcomes+1)); !errors.Is(err, ErrTooLarge) {
+	if _, err := EncodeOutcomes(make([]File, MaxOutcomes+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too many outcomes: %v", err)
 	}
-	for _, o := range []Outcome{{}, {Kind: lastKind + 1}, {Kind: Added, Held: -1}, {Kind: Added, Fetched: -1}} {
-		if _, err := EncodeOutcomes([]Outcome{o}); err == nil {
+	for _, o := range []File{{}, {Outcome: "lost"}, {Outcome: runs.FileUnchanged}, {Outcome: runs.FileAdded, Held: -1}, {Outcome: runs.FileAdded, Fetched: -1}} {
+		if _, err := EncodeOutcomes([]File{o}); err == nil {
 			t.Errorf("%+v was encoded", o)
 		}
 	}
