@@ -120,6 +120,8 @@ func (f *folder) openAt(name string, access, options uint32) (windows.Handle, er
 			return 0, ErrLink
 		case windows.STATUS_DELETE_PENDING:
 			return 0, windows.ERROR_DELETE_PENDING
+		case windows.STATUS_NOT_A_DIRECTORY:
+			return 0, syscall.ENOTDIR // as os.Root does
 		}
 		return 0, st.Errno()
 	}
