@@ -322,12 +322,15 @@ func (nt *Notifier) reportFaults(mails, hook error) {
 			hook = f.Webhook
 		}
 	}
-	for kind, err := range map[kinds.Kind]error{kinds.MailDown: mails, kinds.HookDown: hook} {
-		if err != nil {
-			nt.notices.incidents.Raise(kind, "", wire.Address{}, err.Error())
-		} else {
-			nt.notices.incidents.Resolve(kind, "", wire.Address{})
-		}
+	if mails != nil {
+		nt.notices.incidents.Raise(kinds.MailDown, "", wire.Address{}, mails.Error())
+	} else {
+		nt.notices.incidents.Resolve(kinds.MailDown, "", wire.Address{})
+	}
+	if hook != nil {
+		nt.notices.incidents.Raise(kinds.HookDown, "", wire.Address{}, hook.Error())
+	} else {
+		nt.notices.incidents.Resolve(kinds.HookDown, "", wire.Address{})
 	}
 }
 

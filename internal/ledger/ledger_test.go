@@ -201,6 +201,7 @@ func TestIdentities(t *testing.T) {
 	same(t, "superseded in another domain", old, []Identity{second})
 	_, err = l.Sites.Identity(ctx, "apac", "osaka")
 	wantErr(t, err, ErrNotFound)
+	former := second
 	second.Public, second.Ended, second.Why, second.Version = "U4", time.Time{}, "", ""
 	old, err = l.Sites.Enrol(ctx, second)
 	must(t, err)
@@ -217,7 +218,7 @@ func TestIdentities(t *testing.T) {
 	wantErr(t, err, ErrNotFound)
 	all, err := l.Sites.Identities(ctx, true)
 	must(t, err)
-	same(t, "all identities", all, []Identity{first, second})
+	same(t, "all identities", all, []Identity{first, former, second, moved})
 
 	s := Sighting{Domain: "apac", Site: "osaka", Seen: c.now(), Version: "2", ClockOffset: -3 * time.Second, Lag: 7, Revision: 4}
 	late := s
