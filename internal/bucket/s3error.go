@@ -224,7 +224,7 @@ func noAnswerError(err error) *Error {
 }
 
 const (
-	serverHint = "check the host and the port of the endpoint, and whether a proxy that inspects TLS refuses it"
+	serverHint = "check the host and the port of the endpoint, whether the server wants a certificate of its clients, which is not supported, and whether a proxy that inspects TLS refuses it"
 	clientHint = "the server wants a certificate of its clients, which is not supported: let it accept requests that are signed with an access key"
 )
 
