@@ -44,6 +44,12 @@ func TestSkew(t *testing.T) {
 	if _, err := s.Agreed(now.Add(time.Hour)); !errors.Is(err, ErrNotCompared) {
 		t.Errorf("an hour later: %v", err)
 	}
+	for _, after := range []Local{now.Add(48 * time.Hour), now.Add(-48 * time.Hour), now.Add(10 * time.Minute)} { // the clock was set meanwhile, or the request hung
+		s.Compare(StoreAt(noon.Add(after.Sub(now))), now, after)
+		if got, err := s.Agreed(now); err != nil || got.Time() != noon {
+			t.Errorf("after a comparison that took %s: %v, %v", after.Sub(now), got, err)
+		}
+	}
 	s.Compare(StoreAt(noon.Add(-40*24*time.Hour)), now, now)
 	differ := (*DifferError)(nil)
 	if _, err := s.Agreed(now); !errors.As(err, &differ) || differ.Ahead.Round(time.Minute) != 40*24*time.Hour {

@@ -44,9 +44,10 @@ type pair struct {
 }
 
 // Compare takes the date of a response to a request that was sent at before;
-// the response arrived at after. It ignores a response without a date.
+// the response arrived at after. It ignores a response without a date, and one that took longer than Tolerance: the
+// clock may have been set meanwhile, or the store may have dated it early or late.
 func (s *Skew) Compare(date Store, before, after Local) {
-	if date.IsZero() {
+	if took := after.Sub(before); date.IsZero() || took.Abs() > Tolerance {
 		return
 	}
 	middle := before.Add(after.Sub(before) / 2)
