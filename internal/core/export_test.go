@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -14,26 +15,47 @@ import (
 	"nightferry/internal/wire"
 )
 
-// StoreAhead makes the store's clock show so much more than it does.
+// StoreAhead makes the store's clock show so much more than it does: in the date of each answer, and as the time of
+// each object since it was written.
 func (o *Options) StoreAhead(by func() time.Duration) {
-	o.wrapStore = func(s bucket.Store) bucket.Store { return &aheadStore{s, by} }
+	written := &sync.Map{} // time.Duration by key
+	o.wrapStore = func(s bucket.Store) bucket.Store { return &aheadStore{s, by, written} }
 }
+
+// Ahead returns a store with the clock that StoreAhead has set.
+func (o *Options) Ahead(s bucket.Store) bucket.Store { return o.wrapStore(s) }
 
 type aheadStore struct {
 	bucket.Store
-	by func() time.Duration
+	by      func() time.Duration
+	written *sync.Map
+}
+
+func (s *aheadStore) Close() error { return bucket.Close(s.Store) }
+
+func (s *aheadStore) moved(i bucket.Info) bucket.Info {
+	i.Date = i.Date.Add(s.by())
+	if by, ok := s.written.Load(i.Key); ok && !i.Modified.IsZero() {
+		i.Modified = i.Modified.Add(by.(time.Duration))
+	}
+	return i
 }
 
 func (s *aheadStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	body, info, err := s.Store.Get(ctx, key, off, n)
-	info.Date = info.Date.Add(s.by())
-	return body, info, err
+	return body, s.moved(info), err
 }
 
 func (s *aheadStore) Put(ctx context.Context, key string, b bucket.Body, cond bucket.Cond) (bucket.Info, error) {
 	info, err := s.Store.Put(ctx, key, b, cond)
-	info.Date = info.Date.Add(s.by())
-	return info, err
+	if err == nil {
+		s.written.Store(key, s.by())
+	}
+	return s.moved(info), err
+}
+
+func (s *aheadStore) List(ctx context.Context, prefix string, fn func(bucket.Info) error) error {
+	return s.Store.List(ctx, prefix, func(i bucket.Info) error { return fn(s.moved(i)) })
 }
 
 // CloseOwnRuns ends the runs that the process before left open.
