@@ -39,6 +39,10 @@ func CalendarAt(t time.Time) Calendar { return Calendar{t.Round(0)} }
 // Time returns the moment without its clock, for messages and records.
 func (a Time[C]) Time() time.Time { return a.t }
 
+// Unix returns the moment in whole seconds since 1970, for what is signed or
+// stored.
+func (a Time[C]) Unix() int64 { return a.t.Unix() }
+
 // Add returns the moment d later.
 func (a Time[C]) Add(d time.Duration) Time[C] { return Time[C]{a.t.Add(d)} }
 

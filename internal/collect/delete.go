@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 	"nightferry/internal/repo"
@@ -64,8 +64,8 @@ func (g *gc) condemnPacks(ctx context.Context, p *plan) error {
 	}
 	g.emitEvent(Event{Phase: "condemn", Total: int64(len(doomed))})
 	for {
-		var since time.Time
-		x, err := g.r.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
+		var since clock.Store
+		x, err := g.r.ReplaceRoot(ctx, func(root *index.Root, now clock.Store) error {
 			if !slices.Equal(root.Condemned, g.expect) {
 				return ErrBusy
 			}
@@ -87,7 +87,7 @@ func (g *gc) condemnPacks(ctx context.Context, p *plan) error {
 
 // newCondemned returns the condemned packs after a run: the earlier ones without
 // the revived ones, and the newly doomed ones, condemned at now, rounded up.
-func newCondemned(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now time.Time) []index.Condemned {
+func newCondemned(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now clock.Store) []index.Condemned {
 	fresh := map[digest.Digest]bool{}
 	for _, pk := range doomed {
 		fresh[pk.Digest] = true

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/index"
@@ -225,7 +226,7 @@ func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 	f.emitEvent(Event{Phase: "list"})
 	err := f.r.Store().List(ctx, "", func(i bucket.Info) error {
 		d, err := digest.Parse(i.Key[max(0, len(i.Key)-2*digest.Size):])
-		o := object{size: i.Size, modified: i.Modified}
+		o := object{size: i.Size, modified: clock.StoreAt(i.Modified)}
 		switch {
 		case err == nil && i.Key == repo.PackKey(d):
 			f.packs[d] = o

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/index"
@@ -96,7 +97,7 @@ type gc struct {
 	segs  *repo.Segments
 	o     Options
 	grace time.Duration
-	began time.Time // the store's clock when the run began
+	began clock.Store
 	rep   Report
 
 	packs    map[digest.Digest]object // in the store
@@ -109,7 +110,7 @@ type gc struct {
 // object is a pack or segment as listed.
 type object struct {
 	size     int64
-	modified time.Time
+	modified clock.Store
 }
 
 // GC removes everything that no retained release needs: first release objects,
@@ -226,8 +227,8 @@ func (g *gc) emitEvent(e Event) {
 	}
 }
 
-// isYoung reports whether something is younger than d by the store's clock.
-func (g *gc) isYoung(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
+// isYoung reports whether something is younger than d.
+func (g *gc) isYoung(t clock.Store, d time.Duration) bool { return g.began.Sub(t) < d }
 
 // listObjects records the packs in the store, and the segments that no root read by
 // this run lists. It keeps segments that a root lists, even if this run merges
@@ -258,7 +259,7 @@ func listObjects(ctx context.Context, s bucket.Store, prefix string, key func(di
 			}
 			return nil
 		}
-		out[d] = object{size: i.Size, modified: i.Modified}
+		out[d] = object{size: i.Size, modified: clock.StoreAt(i.Modified)}
 		return nil
 	})
 	return out, err
@@ -319,9 +320,9 @@ func (g *gc) makePlan(ctx context.Context) (*plan, error) {
 	}
 	g.rep.Chunks = g.live.len()
 	g.expect = g.x.Root().Condemned
-	since := map[digest.Digest]time.Time{}
+	since := map[digest.Digest]clock.Store{}
 	for _, c := range g.expect {
-		since[c.Pack] = time.Unix(c.Since, 0)
+		since[c.Pack] = clock.StoreAt(time.Unix(c.Since, 0))
 	}
 	p := &plan{revive: map[digest.Digest]bool{}, drop: map[digest.Digest]bool{}, use: use}
 	var small []uint32

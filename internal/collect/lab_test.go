@@ -20,21 +20,20 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// clock is the store's clock. It advances by tick with every put, and when a
-// test advances it.
-type clock struct {
+// storeClock advances by tick with every put, and when a test advances it.
+type storeClock struct {
 	mu   sync.Mutex
 	now  time.Time
 	tick time.Duration
 }
 
-func (c *clock) Now() time.Time {
+func (c *storeClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-func (c *clock) advance(d time.Duration) time.Time {
+func (c *storeClock) advance(d time.Duration) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
@@ -44,7 +43,7 @@ func (c *clock) advance(d time.Duration) time.Time {
 // clocked is a store that uses the test's clock.
 type clocked struct {
 	s        bucket.Store
-	c        *clock
+	c        *storeClock
 	mu       sync.Mutex
 	modified map[string]time.Time
 }
@@ -102,7 +101,7 @@ type lab struct {
 	t     testing.TB
 	base  bucket.Store // beneath the clock
 	store *clocked
-	clock *clock
+	clock *storeClock
 	root  ed25519.PrivateKey
 	key   ed25519.PrivateKey
 	seal  []byte
@@ -118,7 +117,7 @@ func newLab(t testing.TB, base bucket.Store, seal []byte) *lab {
 	if base == nil {
 		base = testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{})
 	}
-	c := &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	c := &storeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	seed := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
 	l := &lab{t: t, base: base, clock: c, store: &clocked{s: base, c: c, modified: map[string]time.Time{}},
 		root: seed(1), key: seed(2), seal: seal, src: t.TempDir(), state: t.TempDir(), grace: time.Hour}

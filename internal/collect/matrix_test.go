@@ -49,7 +49,7 @@ func (s *scene) again(t *testing.T) *lab {
 	l := *s.l
 	l.t, l.state = t, state
 	l.base = testbed.OpenStore(t, testbed.FileURL(dir), bucket.Options{})
-	l.clock = &clock{now: s.l.clock.Now()}
+	l.clock = &storeClock{now: s.l.clock.Now()}
 	l.store = &clocked{s: l.base, c: l.clock, modified: maps.Clone(s.l.store.modified)}
 	return &l
 }

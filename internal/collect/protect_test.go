@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/index"
@@ -380,7 +381,7 @@ func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		if condemned {
-			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
+			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ clock.Store) error {
 				root.Condemned = []index.Condemned{{Pack: lost, Since: l.clock.Now().Unix()}}
 				return nil
 			}); err != nil {

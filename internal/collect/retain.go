@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
@@ -66,7 +67,7 @@ func (g *gc) retainChain(ctx context.Context, c *channel, head *repo.Head, store
 	}
 	c.keep = append(c.keep, rel)
 	older := slices.DeleteFunc(slices.Clone(stored), func(s repo.StoredRelease) bool { return s.Number >= head.Number })
-	modified := func(n trust.ReleaseNumber) time.Time {
+	modified := func(n trust.ReleaseNumber) clock.Store {
 		for _, s := range stored {
 			if s.Number == n {
 				return s.Modified
@@ -105,10 +106,10 @@ func (g *gc) retainChain(ctx context.Context, c *channel, head *repo.Head, store
 // kept. A release was current until its child was made. Its age counts from
 // then, so that every release that was current within KeepWithin can be
 // restored.
-func (g *gc) keepsParent(c *channel, rel *repo.Release, modified time.Time, number trust.ReleaseNumber) bool {
-	// Use the later time of the store's clock and the publisher's.
-	left := time.Unix(rel.Created, 0)
-	if modified.After(left) {
+func (g *gc) keepsParent(c *channel, rel *repo.Release, modified clock.Store, number trust.ReleaseNumber) bool {
+	// Use the later time of the store's clock now and when the publisher signed.
+	left := clock.StoreAt(time.Unix(rel.Created, 0))
+	if left.Before(modified) {
 		left = modified
 	}
 	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n trust.ReleaseNumber) bool { return n <= number })

@@ -40,8 +40,8 @@ type push struct {
 	pages repo.Pages    // pages of that release, if the survey needed them
 	last  mounted       // mount points when it was made
 	index *repo.Index
-	began time.Time // the store's clock when the index was first read
-	lost  uint64    // number of packs that fsck had forgotten by then
+	began clock.Store // when the index was first read
+	lost  uint64      // number of packs that fsck had forgotten by then
 	segs  *repo.Segments
 	store *store
 
@@ -124,7 +124,7 @@ const resignAfter = 23 * time.Hour
 
 // resignHead signs the head again if that is due.
 func (p *push) resignHead(ctx context.Context) error {
-	left := p.head.Expires.Sub(p.r.StoreTime())
+	left := p.head.Expires.Sub(p.r.StoreTime().Time())
 	// A head that expires later than possible was signed by a wrong clock.
 	if p.o.DryRun || left > repo.HeadLife-resignAfter && left <= repo.HeadLife+clock.Tolerance {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/chunk"
+	"nightferry/internal/clock"
 	"nightferry/internal/manifest"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
@@ -173,7 +174,7 @@ type sequencer struct {
 	pages manifest.PageBuilder
 	check manifest.Checker
 	refs  []manifest.PageRef
-	start time.Time
+	start clock.Store
 
 	added, changed, touched int64
 }

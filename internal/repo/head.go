@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
@@ -20,7 +21,7 @@ type Head struct {
 	Expires time.Time
 	Expired bool // it no longer proves releases newer than the applied one
 	ETag    string
-	Date    time.Time // the store's clock when it was read
+	Date    clock.Store // when it was read
 	Signer  trust.Public
 	// Behind means that the store holds less than was seen before: see
 	// PushHead.
@@ -76,7 +77,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Head{Number: rel.Number, Release: rel.Digest, Expires: r.StoreTime(), Signer: rel.Signer, Behind: true}, nil
+		return &Head{Number: rel.Number, Release: rel.Digest, Expires: r.StoreTime().Time(), Signer: rel.Signer, Behind: true}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, err
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	expires := time.Unix(p.Expires, 0)
-	return &Head{Number: trust.ReleaseNumber(s.Subject.Number), Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
+	return &Head{Number: trust.ReleaseNumber(s.Subject.Number), Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: clock.StoreAt(info.Date), Signer: s.Signer}, nil
 }
 
 func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, error) {

@@ -7,9 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/index"
@@ -36,7 +36,7 @@ type Index struct {
 	repo      *Repo
 	root      *index.Root
 	etag      string
-	date      time.Time
+	date      clock.Store
 	condemned map[digest.Digest]bool
 
 	packs  []index.Pack
@@ -86,7 +86,7 @@ func (r *Repo) Index(ctx context.Context) (*Index, error) {
 }
 
 func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
-	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}, kept: map[digest.Digest]*segment{}}
+	return &Index{repo: r, root: root, etag: info.ETag, date: clock.StoreAt(info.Date), condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}, kept: map[digest.Digest]*segment{}}
 }
 
 // rereadRoot reads the root again; the packs that Places refer to stay. It returns
@@ -107,7 +107,7 @@ func (x *Index) rereadRoot(ctx context.Context, missed error) error {
 func (x *Index) Root() *index.Root { return x.root }
 
 // Date returns the store's clock when the root was read.
-func (x *Index) Date() time.Time { return x.date }
+func (x *Index) Date() clock.Store { return x.date }
 
 // Packs returns the packs that Place.Pack indexes.
 func (x *Index) Packs() []index.Pack { return x.packs }

@@ -157,7 +157,7 @@ func (s *Segments) Prune(root *index.Root) error {
 		dead := !live[id]
 		if strings.HasSuffix(n.Name(), tempSuffix) || durable.IsTemp(n.Name()) {
 			i, err := n.Info()
-			dead = err == nil && s.repo.StoreTime().Sub(i.ModTime()) > staleTemp
+			dead = err == nil && s.repo.now().Sub(i.ModTime()) > staleTemp // of this machine's disk, by this machine's clock
 		}
 		if dead {
 			_ = s.dir.Remove(n.Name())

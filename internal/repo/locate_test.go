@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/index"
@@ -19,7 +20,7 @@ import (
 // condemn lists packs as condemned.
 func (p *press) condemn(r *Repo, packs ...digest.Digest) {
 	p.t.Helper()
-	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ time.Time) error {
+	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ clock.Store) error {
 		for _, d := range packs {
 			root.Condemned = append(root.Condemned, index.Condemned{Pack: d, Since: 1})
 		}
@@ -208,7 +209,7 @@ func TestLocateInAShortSegment(t *testing.T) {
 			ref := good
 			ref.Digest = digest.Of(whole[:n])
 			p.put(SegmentKey(ref.Digest), whole[:n])
-			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
+			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ clock.Store) error {
 				root.Segments = []index.SegmentRef{ref}
 				return nil
 			}); err != nil {

@@ -140,9 +140,7 @@ func (r *Repo) Halts() *Halts { return r.halts }
 // StoreTime returns the store's time, which dates all signed objects. A wrong
 // local clock therefore cannot sign anything that expires too late or is not
 // valid yet.
-func (r *Repo) StoreTime() time.Time {
-	return r.clock.Store(clock.LocalAt(r.now())).Time()
-}
+func (r *Repo) StoreTime() clock.Store { return r.clock.Store(clock.LocalAt(r.now())) }
 
 // Memory returns the current memory, for the caller to persist.
 func (r *Repo) Memory() Memory { return r.seen.current() }
@@ -168,7 +166,7 @@ func (r *Repo) Grace() time.Duration { return time.Duration(r.format.Grace) * ti
 // inTime returns ErrTooLong if more than half the grace period has passed from since to now, by the
 // store's clock. Objects seen or stored at since may soon be deleted; the other half leaves time for the
 // next call.
-func (r *Repo) inTime(since, now time.Time) error {
+func (r *Repo) inTime(since, now clock.Store) error {
 	if since.IsZero() || now.Sub(since) <= r.Grace()/2 {
 		return nil
 	}

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 	"nightferry/internal/pack"
@@ -17,7 +17,7 @@ import (
 func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
 	info, err := r.objects.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
 	if err == nil {
-		r.unnamed.add(p.Digest, info.Date)
+		r.unnamed.add(p.Digest, clock.StoreAt(info.Date))
 	}
 	return err
 }
@@ -26,20 +26,20 @@ func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
 // use.
 type unnamedPacks struct {
 	mu     sync.Mutex
-	stored map[digest.Digest]time.Time // by the store's clock
+	stored map[digest.Digest]clock.Store
 }
 
-func (u *unnamedPacks) add(pack digest.Digest, at time.Time) {
+func (u *unnamedPacks) add(pack digest.Digest, at clock.Store) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.stored == nil {
-		u.stored = map[digest.Digest]time.Time{}
+		u.stored = map[digest.Digest]clock.Store{}
 	}
 	u.stored[pack] = at
 }
 
 // oldest returns when the first of packs was stored; zero if this process stored none of them.
-func (u *unnamedPacks) oldest(packs []index.Pack) (t time.Time) {
+func (u *unnamedPacks) oldest(packs []index.Pack) (t clock.Store) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, p := range packs {

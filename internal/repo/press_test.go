@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/chunk"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/index"
@@ -208,7 +209,7 @@ func (p *press) synthetic(r *Repo, n int) []digest.Digest {
 		p.t.Fatal(err)
 	}
 	p.put(SegmentKey(ref.Digest), obj)
-	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ time.Time) error {
+	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ clock.Store) error {
 		root.Segments = slices.Insert(root.Segments, 0, ref)
 		return nil
 	}); err != nil {

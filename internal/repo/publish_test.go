@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/halt"
 	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
@@ -154,7 +155,7 @@ func TestTooLong(t *testing.T) {
 		p.publish("one")
 		r := p.mustOpen(through(p.store))
 		c := p.commit(r, r.Segments(p.folder()), []byte("two"))
-		c.Started = time.Now()
+		c.Started = clock.StoreAt(time.Now())
 		if name != "late" {
 			c.Started = c.Started.Add(-DefaultGrace/2 - time.Hour)
 		}

@@ -9,9 +9,9 @@ import (
 	"math"
 	"path"
 	"strconv"
-	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
@@ -42,7 +42,7 @@ func (r *Repo) Publisher(key ed25519.PrivateKey) Publisher { return Publisher{r,
 type Commit struct {
 	Release manifest.Release // Parent is set by Publish
 	Parent  *Head            // the head it follows; nil for a channel's first
-	Started time.Time        // the store's clock when the index root was first read
+	Started clock.Store      // when the index root was first read
 	Lost    uint64           // that root's count of forgotten packs
 	Subject halt.Subject     // who publishes: the halt orders are read once more before the head moves
 }
@@ -124,36 +124,36 @@ func (p Publisher) forgotNothing(ctx context.Context, before uint64) error {
 
 // putRelease stores the release under the first free number. A number that is taken while the head has
 // not moved belongs to a push that died or that may still lose: only the head decides which push wins.
-func (p Publisher) putRelease(ctx context.Context, c Commit, number trust.ReleaseNumber, payload []byte) (*Release, time.Time, error) {
+func (p Publisher) putRelease(ctx context.Context, c Commit, number trust.ReleaseNumber, payload []byte) (*Release, clock.Store, error) {
 	const few = 8
 	channel, scope := c.Release.Channel, p.repo.identity.keys.Name(c.Release.Channel)
 	for try := range casTries {
 		b, err := trust.Sign(p.key, p.repo.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, uint64(number)), payload)
 		if err != nil {
-			return nil, time.Time{}, err
+			return nil, clock.Store{}, err
 		}
 		key := ReleaseKey(scope, number)
 		info, err := putObject(ctx, p.repo.objects.store, key, b, bucket.Cond{Absent: true})
 		if err == nil {
-			return &Release{Number: number, Digest: trust.ReleaseDigest(digest.Of(b)), Signer: PublicOf(p.key), Release: c.Release}, info.Date, nil
+			return &Release{Number: number, Digest: trust.ReleaseDigest(digest.Of(b)), Signer: PublicOf(p.key), Release: c.Release}, clock.StoreAt(info.Date), nil
 		} else if !errors.Is(err, fs.ErrExist) {
-			return nil, time.Time{}, err
+			return nil, clock.Store{}, err
 		}
 		now, err := p.repo.PushHead(ctx, channel)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, time.Time{}, err
+			return nil, clock.Store{}, err
 		}
 		if now != nil && (c.Parent == nil || now.Number != c.Parent.Number) {
-			return nil, time.Time{}, conflictError(channel, now.Number)
+			return nil, clock.Store{}, conflictError(channel, now.Number)
 		}
 		number++
 		if try >= few { // this many pushes have died since the last that succeeded
 			if number, err = p.pastAll(ctx, scope, number); err != nil {
-				return nil, time.Time{}, err
+				return nil, clock.Store{}, err
 			}
 		}
 	}
-	return nil, time.Time{}, fmt.Errorf("release %d of %q: every number is taken", number, channel)
+	return nil, clock.Store{}, fmt.Errorf("release %d of %q: every number is taken", number, channel)
 }
 
 // pastAll returns the first number, from number on, above which a channel has no

@@ -7,9 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 )
@@ -26,7 +26,7 @@ var ErrContended = errors.New("other writers were faster")
 // returns the new index. It tries again if another writer was faster. now is
 // the store's clock when the root was read. change may be called more than
 // once. If change returns nil without changing the root, it is still written.
-func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, now time.Time) error) (*Index, error) {
+func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, now clock.Store) error) (*Index, error) {
 	gone := uint64(0) // sequence of the root that named a missing segment
 	for range casTries {
 		x, err := r.Index(ctx)
@@ -73,7 +73,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	}
 	oldest := s.repo.unnamed.oldest(b.packs)
 	done := merges{segs: s}
-	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
+	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now clock.Store) error {
 		// If a segment named a pack that gc has deleted meanwhile, every later
 		// push would believe that its chunks are stored.
 		if err := s.repo.inTime(oldest, now); err != nil {
@@ -94,7 +94,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 // shrinkRoot merges neighbours, the pair with the fewest records first, until the
 // root lists no more segments than allowed. It merges only neighbours, because
 // newer segments must stay before older ones.
-func (m *merges) shrinkRoot(ctx context.Context, root *index.Root, now time.Time) error {
+func (m *merges) shrinkRoot(ctx context.Context, root *index.Root, now clock.Store) error {
 	for len(root.Segments) > index.MaxSegments {
 		best := 0
 		sum := func(i int) uint64 { return root.Segments[i].Records + root.Segments[i+1].Records }
@@ -126,7 +126,7 @@ func condemnedSet(root *index.Root) map[digest.Digest]bool {
 // called with each root before the root is replaced, and may change it.
 func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, check func(*index.Root) error) (*Index, error) {
 	done := merges{segs: s}
-	return s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
+	return s.repo.ReplaceRoot(ctx, func(root *index.Root, now clock.Store) error {
 		if check != nil {
 			if err := check(root); err != nil {
 				return err
@@ -168,10 +168,10 @@ type merges struct {
 
 type merged struct {
 	ref index.SegmentRef
-	at  time.Time // when the try that stored it began
+	at  clock.Store // when the try that stored it began
 }
 
-func (m *merges) mergeCached(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now time.Time) (index.SegmentRef, error) {
+func (m *merges) mergeCached(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now clock.Store) (index.SegmentRef, error) {
 	if m.results == nil || !slices.Equal(m.condemned, condemned) {
 		m.condemned, m.results = slices.Clone(condemned), map[string]merged{}
 	}

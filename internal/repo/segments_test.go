@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 	"nightferry/internal/testbed"
@@ -57,6 +58,25 @@ func TestSegmentsAreMerged(t *testing.T) {
 	})
 }
 
+// TestPruneAgesByThisMachine: unfinished local copies are aged by the clock that
+// dates them, not by the store's, which here is weeks behind.
+func TestPruneAgesByThisMachine(t *testing.T) {
+	p := newPress(t, nil)
+	s := p.mustOpen(nil).Segments(p.folder())
+	for name, age := range map[string]time.Duration{"young": time.Hour, "old": staleTemp + time.Hour} {
+		path := filepath.Join(s.dir.Dir(), name+tempSuffix)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, time.Time{}, p.now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Prune(&index.Root{}); err != nil {
+		t.Fatal(err)
+	}
+	if left := p.files(s); len(left) != 1 || filepath.Base(left[0]) != "young"+tempSuffix {
+		t.Errorf("left are %v", left)
+	}
+}
+
 func (p *press) files(s *Segments) (names []string) {
 	p.t.Helper()
 	list, err := s.dir.ReadDir(".")
@@ -85,7 +105,7 @@ func TestMergeKeepsTheNewest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
+		if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ clock.Store) error {
 			root.Segments = []index.SegmentRef{ref}
 			return nil
 		}); err != nil {

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
 )
@@ -35,7 +35,7 @@ type Stored struct {
 // StoredRelease is one release object, unread.
 type StoredRelease struct {
 	Number   trust.ReleaseNumber
-	Modified time.Time // by the store's clock
+	Modified clock.Store
 }
 
 // Stored lists the objects of all channels with a single LIST, and the keys
@@ -55,7 +55,7 @@ func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.In
 		}
 		s := &scopes[len(scopes)-1]
 		if isRelease {
-			s.Releases = append(s.Releases, StoredRelease{Number: trust.ReleaseNumber(n), Modified: i.Modified})
+			s.Releases = append(s.Releases, StoredRelease{Number: trust.ReleaseNumber(n), Modified: clock.StoreAt(i.Modified)})
 		} else {
 			s.Head = true
 		}
