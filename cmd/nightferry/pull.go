@@ -203,8 +203,7 @@ func (g pullVerb) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
 	if r.NoOp && r.Extra == 0 {
 		return
 	}
-	g.e.summary("  %s", changes([]counted{{r.Added, "added"}, {r.Changed, "changed"}, {r.Moved, "moved"}, {r.Repaired, "repaired"}, {r.Deleted, "deleted"},
-		{r.Locked, "locked"}, {r.Failed, "failed"}, {r.Extra, "of the site's own"}}))
+	g.e.summary("  %s", changes(append(outcomes(&r.Counts), counted{r.Extra, "of the site's own"})))
 	if !r.NoOp {
 		g.e.summary("  moved %s, held %s, %s, %s", size(t.got.Load()), size(r.BytesHeld), count(t.requests.Load(), "request"), took(d))
 	}

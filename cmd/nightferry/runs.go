@@ -228,7 +228,7 @@ func (g runViews) showRun(r *api.RunDetail) {
 		return
 	}
 	t := r.Totals
-	g.e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}, {t.Extra, "of the site's own"}, {t.Unchanged, "unchanged"}}))
+	g.e.print("files    %s", changes(append(outcomes(&t.Counts), counted{t.Extra, "of the site's own"}, counted{t.Unchanged, "unchanged"})))
 	g.e.print("bytes    %s fetched as %s, %s from the site's own disk", size(t.Fetched), size(t.Wire), size(t.Held))
 	if !r.Attestation.IsZero() {
 		g.e.print("attested %s", r.Attestation)

@@ -206,9 +206,7 @@ func (g follower) showEvent(ev *api.Event) {
 	switch {
 	case ev.Ended != nil:
 		t := ev.Ended.Totals
-		g.e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended),
-			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}}),
-			size(t.Fetched), short(ev.Ended.ID.String()))
+		g.e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended), changes(outcomes(&t.Counts)), size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
 			g.e.summary("  %s", oneLine(ev.Ended.Cause))
 		}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"nightferry/internal/record"
+	"nightferry/internal/runs"
 )
 
 // shown makes a name safe to print, as the job logs do.
@@ -116,6 +117,11 @@ func wrap(s string, width int) string {
 type counted struct {
 	n    int64
 	what string
+}
+
+// outcomes returns what a run has done, or has not been able to do, with files.
+func outcomes(c *runs.Counts) []counted {
+	return []counted{{c.Added, "added"}, {c.Changed, "changed"}, {c.Moved, "moved"}, {c.Repaired, "repaired"}, {c.Deleted, "deleted"}, {c.Locked, "locked"}, {c.Failed, "failed"}, {c.Differs, "different"}}
 }
 
 // changes lists the numbers that are not zero: 3 added, 1 removed.
