@@ -22,7 +22,7 @@ type Kind = kinds.Kind
 
 // Records stores incidents.
 type Records interface {
-	OpenIncident(ctx context.Context, p ledger.Problem) (opened bool, err error)
+	OpenIncident(ctx context.Context, p ledger.IncidentReport) (opened bool, err error)
 	ResolveMember(ctx context.Context, key, domain, site string) (resolved bool, err error)
 	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 	CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
@@ -351,7 +351,7 @@ func (s *Service) writeChange(ctx context.Context, c change) error {
 		}
 		return err
 	}
-	opened, err := s.o.Records.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
+	opened, err := s.o.Records.OpenIncident(ctx, ledger.IncidentReport{Key: c.key, Kind: string(c.kind), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
 	if err == nil && opened && c.kind != kinds.Full {
 		s.o.OnChange(Change{c.kind, c.key, c.at, c.text})
 	}

@@ -148,7 +148,7 @@ type meeting struct {
 	before, after func()
 }
 
-func (m *meeting) OpenIncident(ctx context.Context, p ledger.Problem) (bool, error) {
+func (m *meeting) OpenIncident(ctx context.Context, p ledger.IncidentReport) (bool, error) {
 	m.before()
 	return m.Records.OpenIncident(ctx, p)
 }
@@ -358,7 +358,7 @@ type failing struct {
 	works bool
 }
 
-func (f *failing) OpenIncident(ctx context.Context, p ledger.Problem) (bool, error) {
+func (f *failing) OpenIncident(ctx context.Context, p ledger.IncidentReport) (bool, error) {
 	if !f.works {
 		return false, ledger.ErrFull
 	}

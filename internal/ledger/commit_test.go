@@ -108,7 +108,7 @@ func TestRunFromStartToLog(t *testing.T) {
 		{Run: run, Channel: "package", Kind: 1, At: at, Start: &Start{Number: 2, Release: trust.ReleaseDigest(d("r2")), Tree: d("t2"), Parent: 1, Trigger: "desired"}},
 		{Run: run, Channel: "package", Kind: 3, At: at.Add(time.Second), Body: []byte("outcomes"), Exceptions: []Exception{{Path: "a\x01b", Outcome: "locked", Cause: "in use", Size: 9}}},
 		{Run: run, Channel: "package", Kind: 4, At: at.Add(2 * time.Second), Finish: &Finish{State: "incomplete", Cause: "locked", Totals: runs.Totals{Files: 3, Bytes: 30, Counts: runs.Counts{Added: 2, Locked: 1}, Fetched: 21}, Attestation: att}},
-		{Kind: 9, Incidents: []Problem{{Key: "locked osaka", Kind: "locked", Domain: "apac", Site: "osaka"}}},
+		{Kind: 9, Incidents: []IncidentReport{{Key: "locked osaka", Kind: "locked", Domain: "apac", Site: "osaka"}}},
 	}}
 	c, err := l.Commit(ctx, b)
 	must(t, err)
@@ -214,9 +214,9 @@ func TestPrune(t *testing.T) {
 	}
 	finish(1, true)
 	finish(2, false) // its log was never written
-	_, err := l.Incidents.OpenIncident(ctx, Problem{Key: "old and open"})
+	_, err := l.Incidents.OpenIncident(ctx, IncidentReport{Key: "old and open"})
 	must(t, err)
-	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "old and resolved", Site: "osaka"})
+	_, err = l.Incidents.OpenIncident(ctx, IncidentReport{Key: "old and resolved", Site: "osaka"})
 	must(t, err)
 	_, err = l.Incidents.ResolveMember(ctx, "old and resolved", "", "osaka")
 	must(t, err)

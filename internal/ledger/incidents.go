@@ -9,7 +9,7 @@ import (
 
 // OpenIncident opens an incident. If one with the same key is open, it adds the report to it and returns opened =
 // false.
-func (store *Incidents) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
+func (store *Incidents) OpenIncident(ctx context.Context, p IncidentReport) (opened bool, err error) {
 	now := store.db.now()
 	err = store.db.makeChange(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
 		opened, err = x.openIncident(now, p)
@@ -18,7 +18,7 @@ func (store *Incidents) OpenIncident(ctx context.Context, p Problem) (opened boo
 	return opened, err
 }
 
-func (x *tx) openIncident(now time.Time, p Problem) (opened bool, err error) {
+func (x *tx) openIncident(now time.Time, p IncidentReport) (opened bool, err error) {
 	if p.Key == "" {
 		return false, fmt.Errorf("an incident needs a key")
 	}

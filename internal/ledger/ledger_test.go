@@ -288,7 +288,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	for i, want := range []bool{true, false, false} {
-		opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
+		opened, err := l.Incidents.OpenIncident(ctx, IncidentReport{Key: "clock", Kind: "clock", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
 		must(t, err)
 		same(t, "opened", opened, want)
 	}
@@ -297,7 +297,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 		must(t, err)
 		same(t, fmt.Sprint("resolved by leave ", i), resolved, want)
 	}
-	opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
+	opened, err := l.Incidents.OpenIncident(ctx, IncidentReport{Key: "clock", Kind: "clock"})
 	must(t, err)
 	same(t, "opened again", opened, true)
 	resolved, err := l.Incidents.ResolveMember(ctx, "clock", "", "")

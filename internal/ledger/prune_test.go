@@ -31,7 +31,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, err)
 	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}, Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Number: 1}}}})
 	must(t, err)
-	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
+	_, err = l.Incidents.OpenIncident(ctx, IncidentReport{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
 	must(t, err)
 	_, err = l.Incidents.ResolveMember(ctx, "x", "apac", "osaka")
 	must(t, err)

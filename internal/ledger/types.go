@@ -141,8 +141,8 @@ type Event struct {
 	Start      *Start
 	Exceptions []Exception
 	Finish     *Finish
-	Incidents  []Problem // opened in the same transaction
-	Ended      []string  // keys of incidents that end for the site in the same transaction
+	Incidents  []IncidentReport // opened in the same transaction
+	Ended      []string         // keys of incidents that end for the site in the same transaction
 }
 
 // Start opens a run or completes its record.
@@ -280,8 +280,8 @@ type Committed struct {
 	Finished []RunID
 }
 
-// Problem is a report of an incident: it opens the incident or adds a member to it.
-type Problem struct {
+// IncidentReport is a report of an incident: it opens the incident or adds a member to it.
+type IncidentReport struct {
 	Key          string // equal for reports of the same incident
 	Kind         string
 	Text         string

@@ -43,7 +43,7 @@ type endedRun struct {
 // openIncident adds an incident to the transaction that commits an event.
 func (t *translator) openIncident(e *ledger.Event, kind kinds.Kind, what, text string) {
 	key := kinds.KeyOf(kind, what)
-	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Text: clipText(text), Domain: t.at.Domain, Site: t.at.Site})
+	e.Incidents = append(e.Incidents, ledger.IncidentReport{Key: key, Kind: string(kind), Text: clipText(text), Domain: t.at.Domain, Site: t.at.Site})
 	t.noteIncident(key, true)
 }
 

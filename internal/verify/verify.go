@@ -20,27 +20,27 @@ import (
 	"nightferry/internal/scan"
 )
 
-// Problem is the way in which a path differs from the release.
-type Problem string
+// Difference is the way in which a path differs from the release.
+type Difference string
 
-// The problems.
+// The differences.
 const (
-	Missing    Problem = "missing"
-	Extra      Problem = "extra" // not in the release: the site's own
-	Size       Problem = "size"
-	Hash       Problem = "hash" // the right size, other bytes
-	Time       Problem = "time"
-	Mode       Problem = "mode"
-	Kind       Problem = "kind"       // a folder for a file, a link for a folder
-	Unreadable Problem = "unreadable" // the path could not be checked
+	Missing    Difference = "missing"
+	Extra      Difference = "extra" // not in the release: the site's own
+	Size       Difference = "size"
+	Hash       Difference = "hash" // the right size, other bytes
+	Time       Difference = "time"
+	Mode       Difference = "mode"
+	Kind       Difference = "kind"       // a folder for a file, a link for a folder
+	Unreadable Difference = "unreadable" // the path could not be checked
 )
 
 // Finding is one problem of one path.
 type Finding struct {
-	Path    string  `json:"path"`
-	Problem Problem `json:"problem"`
-	Detail  string  `json:"detail"`
-	Folder  bool    `json:"-"` // Extra: the path is a folder
+	Path    string     `json:"path"`
+	Problem Difference `json:"problem"`
+	Detail  string     `json:"detail"`
+	Folder  bool       `json:"-"` // Extra: the path is a folder
 }
 
 // Options of [Run].
