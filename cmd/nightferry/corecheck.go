@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/config"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
@@ -158,7 +159,7 @@ func (g coreSetup) checkRunning(ctx context.Context, f *coreFlags, store func(st
 	defer a.Close()
 	secrets, secretsErr := a.Secrets(ctx)
 	alerts(func(name string) (string, error) {
-		if secretsErr == nil && slices.ContainsFunc(secrets, func(i vault.Info) bool { return i.Name == name }) {
+		if secretsErr == nil && slices.ContainsFunc(secrets, func(i api.Secret) bool { return i.Name == name }) {
 			return "", &unprovenError{"the running Core has the secret " + name + ", and judged it when it read it: see nightferry incidents"}
 		}
 		return "", secretsErr

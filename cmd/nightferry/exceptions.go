@@ -28,7 +28,7 @@ func newExceptions(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			list, err := a.Exceptions(ctx, api.Past{Scope: s.Scope, Limit: limit})
+			list, err := a.Exceptions(ctx, api.ExceptionsQuery{Scope: api.Scope(s.Scope), Limit: limit})
 			if err != nil {
 				return err
 			}

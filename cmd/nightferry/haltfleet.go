@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"nightferry/internal/api"
-	"nightferry/internal/core"
 	"nightferry/internal/halt"
 )
 
@@ -78,7 +77,7 @@ func (g haltVerbs) haltFleet(ctx context.Context, f *coreFlags, scope, value, re
 	}
 	defer a.Close()
 	began := g.e.now()
-	done, err := a.Halt(ctx, core.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(api.KillSwitchTime)})
+	done, err := a.Halt(ctx, api.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(api.KillSwitchTime)})
 	if err != nil {
 		return haltWays(err)
 	}
@@ -97,10 +96,10 @@ func (g haltVerbs) haltFleet(ctx context.Context, f *coreFlags, scope, value, re
 		if err != nil {
 			return err
 		}
-		list = slices.DeleteFunc(list, func(v core.HaltView) bool { return v.Order != order })
+		list = slices.DeleteFunc(list, func(v api.Halt) bool { return v.Order != order })
 		waits := false
 		for _, v := range list {
-			waits = waits || slices.ContainsFunc(v.Sites, func(s core.HaltSite) bool { return s.Connected && s.Stopped.IsZero() })
+			waits = waits || slices.ContainsFunc(v.Sites, func(s api.HaltSite) bool { return s.Connected && s.Stopped.IsZero() })
 		}
 		if !waits {
 			g.showHaltViews(list)
@@ -134,7 +133,7 @@ func (g haltVerbs) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRe
 	return nil
 }
 
-func (g haltVerbs) changedHalts(event string, done *core.HaltChange) {
+func (g haltVerbs) changedHalts(event string, done *api.HaltChange) {
 	g.e.event(event, done)
 	if done.Store != "" {
 		g.e.summary("the store does not have it yet, which is tried again: %s", oneLine(done.Store))
@@ -167,7 +166,7 @@ func (g haltVerbs) haltStatus(ctx context.Context, f *coreFlags, all bool) error
 
 // showHaltViews tells of each order what it says, and who obeys it; those who
 // do not, first.
-func (g haltVerbs) showHaltViews(list []core.HaltView) {
+func (g haltVerbs) showHaltViews(list []api.Halt) {
 	for _, v := range list {
 		g.e.event("halt", v)
 		if g.e.json {
@@ -199,7 +198,7 @@ func (g haltVerbs) showHaltViews(list []core.HaltView) {
 		}
 		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER CAME"}, cut: []int{0}}
 		stopped := 0
-		slices.SortStableFunc(v.Sites, func(a, b core.HaltSite) int { return cmp.Compare(confirms(a), confirms(b)) })
+		slices.SortStableFunc(v.Sites, func(a, b api.HaltSite) int { return cmp.Compare(confirms(a), confirms(b)) })
 		for _, s := range v.Sites {
 			switch confirms(s) {
 			case 2:
@@ -222,7 +221,7 @@ func (g haltVerbs) showHaltViews(list []core.HaltView) {
 
 // confirms is 0 for a site that is connected and has not confirmed, 1 for one
 // that is away, 2 for one that has, 3 for one that has no identity.
-func confirms(s core.HaltSite) int {
+func confirms(s api.HaltSite) int {
 	switch {
 	case !s.Enrolled:
 		return 3

@@ -10,11 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/api"
-	"nightferry/internal/query"
 )
 
 // newIncidentWord makes a command that says something of one open incident.
-func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, context.Context, api.IncidentNote) (query.Incident, error), v verb) *cobra.Command {
+func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, context.Context, api.IncidentNote) (api.Incident, error), v verb) *cobra.Command {
 	var f coreFlags
 	var text string
 	v.use, v.min, v.max = name+" ID [flags]", 1, 1
@@ -65,7 +64,7 @@ func newIncidentsAck(e *env) *cobra.Command {
 const sitesTold = 8
 
 // where names the sites that an incident is open at, or was.
-func where(x *query.Incident) string {
+func where(x *api.Incident) string {
 	var names []string
 	for _, m := range x.Members {
 		if m.Site != "" && (m.Left.IsZero() || !x.Resolved.IsZero()) {
@@ -85,7 +84,7 @@ func where(x *query.Incident) string {
 
 // showIncident prints what is wrong, and where: the text is a sentence or two,
 // for which no column is wide enough.
-func (g fleetViews) showIncident(x *query.Incident) {
+func (g fleetViews) showIncident(x *api.Incident) {
 	if g.e.json {
 		return
 	}

@@ -11,10 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
-	"nightferry/internal/ledger"
+	"nightferry/internal/api"
+	"nightferry/internal/clock"
 	"nightferry/internal/nights"
-	"nightferry/internal/query"
 )
 
 func newPlan(e *env) *cobra.Command {
@@ -44,7 +43,7 @@ func newPlan(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			p, err := a.Plan(ctx, s.Scope, from, days)
+			p, err := a.Plan(ctx, api.PlanQuery{Scope: api.Scope(s.Scope), At: from, Days: days})
 			if err != nil {
 				return err
 			}
@@ -69,9 +68,9 @@ func parseMoment(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q: want 2026-01-31T18:00:00Z, or 2026-01-31 for its midnight in UTC", text)
 }
 
-func (g fleetViews) showPlan(p *query.NightPlan) {
+func (g fleetViews) showPlan(p *api.Plan) {
 	t := table{head: []string{"SITE", "CHANNEL", "REL", "START", "END", "MOVES", "NIGHTS", "SIZE"}, right: map[int]bool{2: true, 4: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
-	priced := slices.ContainsFunc(p.Items, func(x query.PlanItem) bool { return x.Cost > 0 })
+	priced := slices.ContainsFunc(p.Items, func(x api.PlanItem) bool { return x.Cost > 0 })
 	if priced {
 		t.head = append(t.head, "COST")
 	}
@@ -182,7 +181,7 @@ func newLimit(e *env) *cobra.Command {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("limit", "name --site, --region or --domain, or --all")
 			}
-			r := core.LimitRequest{Scope: s.Scope}
+			r := api.LimitRequest{Scope: api.Scope(s.Scope)}
 			switch {
 			case off == (len(args) == 1) || off && life != "":
 				return usage("limit", "want a RATE, or --off alone")
@@ -197,7 +196,7 @@ func newLimit(e *env) *cobra.Command {
 			}
 			if life != "" {
 				d, err := time.ParseDuration(life)
-				if r.For = ledger.Seconds(d); err != nil || d <= 0 {
+				if r.For = clock.Seconds(d); err != nil || d <= 0 {
 					return usage("limit", "--for %q: want a time such as 90m or 8h", life)
 				}
 			}
@@ -212,7 +211,7 @@ func newLimit(e *env) *cobra.Command {
 	return cmd
 }
 
-func (g fleetViews) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) error {
+func (g fleetViews) limit(ctx context.Context, f *coreFlags, r api.LimitRequest) error {
 	a, err := f.client()
 	if err != nil {
 		return err

@@ -20,7 +20,6 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
-	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
@@ -210,7 +209,7 @@ func TestTimeLeftOfWhatIsResumed(t *testing.T) {
 
 // TestMovedOn: what people did to a source is told apart.
 func TestMovedOn(t *testing.T) {
-	for want, m := range map[string]ledger.Measurement{
+	for want, m := range map[string]api.Measurement{
 		"1 new since the publish":                     {Moved: 1, New: 1},
 		"1 new, 12 changed, 3 gone since the publish": {Moved: 16, New: 1, Changed: 12, Gone: 3},
 		"2 gone since the publish":                    {Moved: 2, Gone: 2},

@@ -10,8 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/api"
-	"nightferry/internal/ledger"
-	"nightferry/internal/record"
 	"nightferry/internal/runs"
 )
 
@@ -35,8 +33,7 @@ func (f *pastFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes, measurements of sources")
 }
 
-func (f *pastFlags) past(now time.Time) (p api.Past, err error) {
-	p = api.Past{Scope: f.Scope, Core: f.core, Limit: f.limit}
+func (f *pastFlags) period(now time.Time) (p api.Period, err error) {
 	for _, x := range []struct {
 		name, text string
 		to         *time.Time
@@ -62,7 +59,7 @@ func newRuns(e *env) *cobra.Command {
 		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, each publish of the Core, and each time that it measured its source. nightferry run show lists every file of one.",
 		example: "nightferry runs --site osaka --since 2d\nnightferry runs --state incomplete",
 		run: func(ctx context.Context, _ []string) error {
-			past, err := p.past(e.now())
+			period, err := p.period(e.now())
 			if err != nil {
 				return err
 			}
@@ -74,7 +71,7 @@ func newRuns(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			list, err := a.Runs(ctx, past, runs.State(state), open)
+			list, err := a.Runs(ctx, api.RunsQuery{Scope: api.Scope(p.Scope), Period: period, Core: p.core, State: runs.State(state), Open: open, Limit: p.limit})
 			if err != nil {
 				return err
 			}
@@ -125,7 +122,7 @@ func runState(r *api.Run) string {
 		case "same":
 			s = "measured: same"
 		case "moved-on":
-			s = "measured: " + movedOn(&ledger.Measurement{Changed: r.Totals.Changed, New: r.Totals.Added, Gone: r.Totals.Deleted})
+			s = "measured: " + movedOn(&api.Measurement{Changed: r.Totals.Changed, New: r.Totals.Added, Gone: r.Totals.Deleted})
 		case "damaged":
 			s = fmt.Sprintf("measured: %s damaged", group(r.Totals.Differs+r.Totals.Failed))
 		}
@@ -174,8 +171,8 @@ func newRun(e *env) *cobra.Command {
 
 // checkRunID refuses what no run's id begins with.
 func checkRunID(cmd, id string) error {
-	if n := len(id); n == 0 || n > 2*len(ledger.RunID{}) || strings.Trim(strings.ToLower(id), "0123456789abcdef") != "" {
-		return &absentError{fmt.Sprintf("no run has the id %q: ids are 1 to %d hexadecimal digits", id, 2*len(ledger.RunID{})), "nightferry runs lists the runs"}
+	if n := len(id); n == 0 || n > 2*len(runs.ID{}) || strings.Trim(strings.ToLower(id), "0123456789abcdef") != "" {
+		return &absentError{fmt.Sprintf("no run has the id %q: ids are 1 to %d hexadecimal digits", id, 2*len(runs.ID{})), "nightferry runs lists the runs"}
 	}
 	return nil
 }
@@ -187,7 +184,7 @@ func (g runViews) runShow(ctx context.Context, f *coreFlags, id string, all bool
 	}
 	defer a.Close()
 	defer g.e.long()()
-	return a.RunShow(ctx, id, all, func(l *api.RunLine) error {
+	return a.RunShow(ctx, api.RunQuery{ID: id, All: all}, func(l *api.RunLine) error {
 		switch {
 		case l.Run != nil:
 			g.e.event("run", l.Run)
@@ -252,7 +249,7 @@ func (g runViews) showUnfinished(r *api.RunDetail) {
 	g.e.print("")
 }
 
-func (g runViews) showFile(f *record.File) {
+func (g runViews) showFile(f *api.File) {
 	if g.e.json {
 		return
 	}
@@ -277,7 +274,7 @@ func newLogs(e *env) *cobra.Command {
 		long:    "Lists the runs that have a log file. nightferry run show RUN prints one. With --paths it prints the files' paths instead, one a line: each holds one run as lines of JSON, and can be searched with grep. The logs of a domain can be read by the group that the configuration gives them to.",
 		example: "nightferry logs --site osaka --since 7d\ngrep -h '\"failed\"' $(nightferry logs --paths --channel package)",
 		run: func(ctx context.Context, _ []string) error {
-			past, err := p.past(e.now())
+			period, err := p.period(e.now())
 			if err != nil {
 				return err
 			}
@@ -293,7 +290,7 @@ func newLogs(e *env) *cobra.Command {
 			defer a.Close()
 			defer e.long()()
 			t := table{head: []string{"DAY", "SITE", "CHANNEL", "RUN", "SIZE"}, right: map[int]bool{4: true}, cut: []int{1, 2}}
-			err = a.Logs(ctx, past, strings.ToLower(run), func(l *api.LogFile) error {
+			err = a.Logs(ctx, api.LogsQuery{Scope: api.Scope(p.Scope), Period: period, Core: p.core, Run: strings.ToLower(run)}, func(l *api.LogFile) error {
 				e.event("log", l)
 				if paths && !e.json {
 					e.print("%s", shown(l.File))

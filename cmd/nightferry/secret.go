@@ -116,12 +116,13 @@ func newSecretList(e *env) *cobra.Command {
 		long:    "Lists the secrets in the vault: names, versions and when each was made. It shows no value.",
 		example: "nightferry secret list",
 		run: func(ctx context.Context, _ []string) error {
-			var list []vault.Info
+			var list []api.Secret
 			err := vaultVerbs{e}.secrets(ctx, &f, nil, func(ctx context.Context, c *api.Client) (err error) {
 				list, err = c.Secrets(ctx)
 				return err
 			}, func(ctx context.Context, v *vault.Vault) (err error) {
-				list, err = v.List(ctx)
+				found, err := v.List(ctx)
+				list = api.SecretViews(found)
 				return err
 			})
 			if err != nil {

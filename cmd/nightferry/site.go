@@ -13,10 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/api"
-	"nightferry/internal/core"
+	"nightferry/internal/clock"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
-	"nightferry/internal/ledger"
 )
 
 // memberVerbs admits sites and revokes them.
@@ -57,7 +56,7 @@ func newSiteToken(e *env) *cobra.Command {
 		example: "nightferry site token osaka -o osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
-			req := api.TokenRequest{Wave: wave, Scope: s.Scope}
+			req := api.TokenRequest{Wave: wave, Scope: api.Scope(s.Scope)}
 			switch {
 			case len(args) == 1 && wave == 0 && s.Scope == fleet.Scope{}:
 				req.Site = args[0]
@@ -68,7 +67,7 @@ func newSiteToken(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req.Life = ledger.Seconds(d)
+			req.Life = clock.Seconds(d)
 			return memberVerbs{e}.siteToken(ctx, &f, req, out)
 		},
 	})
@@ -143,7 +142,7 @@ func (g memberVerbs) siteToken(ctx context.Context, f *coreFlags, req api.TokenR
 			t.Text = ""
 		}
 		g.e.event("token", struct {
-			core.IssuedToken
+			api.IssuedToken
 			File string `json:"file,omitempty"`
 		}{t, where})
 		switch {

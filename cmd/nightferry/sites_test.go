@@ -9,7 +9,6 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/digest"
-	"nightferry/internal/query"
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 )
@@ -17,12 +16,12 @@ import (
 // TestSitesFit: at 80 columns the sites' table still says why, whole.
 func TestSitesFit(t *testing.T) {
 	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)
-	list := func() []query.SiteStatus {
-		return []query.SiteStatus{
-			{Site: "kuala-lumpur", Domain: "apac", Region: "ap", Enrolled: now, Connected: true, Channels: []query.ChannelStatus{
+	list := func() []api.Site {
+		return []api.Site{
+			{Site: "kuala-lumpur", Domain: "apac", Region: "ap", Enrolled: now, Connected: true, Channels: []api.SiteChannel{
 				{Channel: "package", Holds: 12, Wants: 13, State: "waiting", Why: "window 03-29 20:00Z"},
 				{Channel: "driver", Holds: 3, Wants: 3, State: "current"}}},
-			{Site: "lisbon", Domain: "corp", Region: "emea", Enrolled: now, Seen: now.Add(-3 * time.Hour), Channels: []query.ChannelStatus{
+			{Site: "lisbon", Domain: "corp", Region: "emea", Enrolled: now, Seen: now.Add(-3 * time.Hour), Channels: []api.SiteChannel{
 				{Channel: "package", Holds: 12, Wants: 13, State: "away", Why: "no message"}}},
 		}
 	}

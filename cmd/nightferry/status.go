@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/ledger"
+	"nightferry/internal/api"
 	"nightferry/internal/query"
 	"nightferry/internal/trust"
 )
@@ -44,7 +44,7 @@ func newStatus(e *env) *cobra.Command {
 	return cmd
 }
 
-func (g fleetViews) showStatus(s *query.Status) {
+func (g fleetViews) showStatus(s *api.Status) {
 	if g.e.json {
 		return
 	}
@@ -64,7 +64,7 @@ func (g fleetViews) showStatus(s *query.Status) {
 	}
 	t := table{head: []string{"CHANNEL", "RELEASE", "FILES", "SIZE", "PUBLISHED", "MEASURED"}, right: map[int]bool{1: true, 2: true, 3: true}, cut: []int{0}}
 	for _, r := range s.Channels {
-		var found *ledger.Measurement
+		var found *api.Measurement
 		for i := range s.Measured {
 			if s.Measured[i].Channel == r.Channel {
 				found = &s.Measured[i]
@@ -105,7 +105,7 @@ func (f *sitesFlags) check() error {
 }
 
 // wants reports whether a channel at a site is to be listed.
-func (f *sitesFlags) wants(c *query.ChannelStatus) bool {
+func (f *sitesFlags) wants(c *api.SiteChannel) bool {
 	return (len(f.states) == 0 || slices.Contains(f.states, c.State)) && (!f.problems || query.Problem(c.State))
 }
 
@@ -156,7 +156,7 @@ func (g fleetViews) sites(ctx context.Context, f *coreFlags, s *sitesFlags) erro
 	return show(ctx)
 }
 
-func (g fleetViews) showSites(list []query.SiteStatus, s *sitesFlags) {
+func (g fleetViews) showSites(list []api.Site, s *sitesFlags) {
 	// A narrow terminal has no room for what the configuration says anyway.
 	places := 3
 	if w := g.e.width(); w > 0 && w < 100 {
@@ -166,7 +166,7 @@ func (g fleetViews) showSites(list []query.SiteStatus, s *sitesFlags) {
 	t := table{head: append(head, "CHANNEL", "HOLDS", "WANTS", "STATE", "WHY", "HEARD"), right: map[int]bool{places + 1: true, places + 2: true}, cut: []int{0, places, places + 4}}
 	var notes measurements
 	for _, x := range list {
-		x.Channels = slices.DeleteFunc(x.Channels, func(c query.ChannelStatus) bool { return !s.wants(&c) })
+		x.Channels = slices.DeleteFunc(x.Channels, func(c api.SiteChannel) bool { return !s.wants(&c) })
 		if len(x.Channels) == 0 && (s.problems || len(s.states) > 0) {
 			continue
 		}
@@ -201,7 +201,7 @@ func (g fleetViews) showSites(list []query.SiteStatus, s *sitesFlags) {
 }
 
 // measured says what the Core found when it read a release's source for itself.
-func measured(m *ledger.Measurement) string {
+func measured(m *api.Measurement) string {
 	switch {
 	case m == nil:
 		return "not yet"
@@ -214,7 +214,7 @@ func measured(m *ledger.Measurement) string {
 }
 
 // movedOn says what people have done to a source since it was published.
-func movedOn(m *ledger.Measurement) string {
+func movedOn(m *api.Measurement) string {
 	var parts []string
 	for _, p := range []struct {
 		n    int64
@@ -234,7 +234,7 @@ func movedOn(m *ledger.Measurement) string {
 // they hold was compared with, beside the releases themselves.
 type measurements []string
 
-func (n *measurements) add(channel string, release trust.ReleaseNumber, m *ledger.Measurement) {
+func (n *measurements) add(channel string, release trust.ReleaseNumber, m *api.Measurement) {
 	line := fmt.Sprintf("%s release %d, measured in the source: %s", shown(channel), release, measured(m))
 	if !slices.Contains(*n, line) {
 		*n = append(*n, line)
@@ -303,7 +303,7 @@ func newAudit(e *env) *cobra.Command {
 		long:    "Lists the audit, the newest first: every halt, publish, refusal, reload and change of the vault, with the account that asked. --reads adds the reads of the vault, of which there are many a day. Entries never change, and none is removed before it is 90 days old.",
 		example: "nightferry audit --since 1d\nnightferry audit --what 'vault get' --json",
 		run: func(ctx context.Context, _ []string) error {
-			past, err := p.past(e.now())
+			period, err := p.period(e.now())
 			if err != nil {
 				return err
 			}
@@ -312,7 +312,7 @@ func newAudit(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			list, err := a.Audit(ctx, past, who, what, reads)
+			list, err := a.Audit(ctx, api.AuditQuery{Period: period, Who: who, What: what, Reads: reads, Limit: p.limit})
 			if err != nil {
 				return err
 			}

@@ -84,7 +84,7 @@ func meterOf(p *runs.Progress) meter {
 	return meter{Phase: p.Phase, Files: p.FilesDone, TotalFiles: p.FilesTotal, Bytes: p.BytesDone, TotalBytes: p.BytesTotal, Moved: p.BytesWire}
 }
 
-func (g follower) publishSummary(d *core.Published, spent time.Duration) {
+func (g follower) publishSummary(d *api.Published, spent time.Duration) {
 	what := "published"
 	switch {
 	case d.Unchanged:
@@ -107,7 +107,7 @@ func (g follower) publishSummary(d *core.Published, spent time.Duration) {
 func newSync(e *env) *cobra.Command {
 	var f coreFlags
 	var s siteFlags
-	var r core.SyncRequest
+	var r api.SyncRequest
 	var all, follow bool
 	cmd := e.command(verb{
 		use:   "sync [flags]",
@@ -120,7 +120,7 @@ func newSync(e *env) *cobra.Command {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("sync", "name --site, --region or --domain, or --all")
 			}
-			r.Scope = s.Scope
+			r.Scope = api.Scope(s.Scope)
 			return follower{e}.sync(ctx, &f, r, follow)
 		},
 	})
@@ -135,7 +135,7 @@ func newSync(e *env) *cobra.Command {
 	return cmd
 }
 
-func (g follower) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow bool) error {
+func (g follower) sync(ctx context.Context, f *coreFlags, r api.SyncRequest, follow bool) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func endedWell(r *api.Run) bool {
 	return false
 }
 
-func (g follower) showOrders(orders []core.Order) {
+func (g follower) showOrders(orders []api.Order) {
 	away, closed, halted := 0, 0, 0
 	for _, o := range orders {
 		g.e.event("order", o)
@@ -223,9 +223,9 @@ func (g follower) showEvent(ev *api.Event) {
 			return
 		}
 		g.e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
-	case ev.Kind == core.NotStarted:
+	case ev.Kind == string(core.NotStarted):
 		g.e.summary("%s not started: %s", where, oneLine(ev.Text))
-	case ev.Kind == core.RunStarted:
+	case ev.Kind == string(core.RunStarted):
 		g.e.summary("%s started", where)
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/query"
+	"nightferry/internal/api"
 )
 
 func newWhere(e *env) *cobra.Command {
@@ -65,7 +65,7 @@ func newWhere(e *env) *cobra.Command {
 }
 
 // doubt says why a site's file is not what its release says, and what to do.
-func doubt(channel string, p *query.Place) string {
+func doubt(channel string, p *api.Place) string {
 	line := fmt.Sprintf("%s: %s: %s", shown(p.Site), p.State, oneLine(p.Cause))
 	if p.Run == "" {
 		return line

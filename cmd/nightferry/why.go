@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/query"
+	"nightferry/internal/api"
 )
 
 func newWhy(e *env) *cobra.Command {
@@ -50,7 +50,7 @@ func newWhy(e *env) *cobra.Command {
 
 // showReason prints one reason: where and what on a line, then why and what to
 // do, for which no column is wide enough.
-func (g fleetViews) showReason(r *query.Reason) {
+func (g fleetViews) showReason(r *api.Reason) {
 	if g.e.json {
 		return
 	}
@@ -97,7 +97,7 @@ func (g fleetViews) watch(ctx context.Context, show func(context.Context) error)
 }
 
 // stateText is a channel's state with how far its run is.
-func stateText(c *query.ChannelStatus) string {
+func stateText(c *api.SiteChannel) string {
 	if p := c.Progress; p != nil && p.BytesTotal > 0 {
 		return fmt.Sprintf("%s %d %%", c.State, 100*p.BytesDone/p.BytesTotal)
 	}

@@ -6,7 +6,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"net/http"
 )
@@ -66,12 +65,4 @@ func httpStatus(code string) int {
 		return http.StatusInsufficientStorage
 	}
 	return http.StatusInternalServerError
-}
-
-// Route is one thing that can be asked.
-type Route struct {
-	Pattern string // as http.ServeMux has it: GET /v1/runs/{id}
-	// Handle answers. What it returns is the answer, as JSON; nil for one that
-	// it has streamed.
-	Handle func(ctx context.Context, c *Call) (any, error)
 }

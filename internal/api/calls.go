@@ -7,61 +7,18 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"strconv"
 	"time"
 
-	"nightferry/internal/core"
 	"nightferry/internal/fleet"
-	"nightferry/internal/query"
-	"nightferry/internal/runs"
-	"nightferry/internal/vault"
 )
 
 // KillSwitchTime bounds a call of the kill switch. A halt whose turn comes later
 // is not carried out.
 const KillSwitchTime = 10 * time.Second
 
-// Past selects what happened. Zero fields select all.
-type Past struct {
-	fleet.Scope
-	Core         bool // only the Core's own runs
-	Since, Until time.Time
-	Limit        int
-}
-
-func (p Past) queryValues() url.Values {
-	q := scopeQuery(p.Scope)
-	for name, t := range map[string]time.Time{"since": p.Since, "until": p.Until} {
-		if !t.IsZero() {
-			q.Set(name, t.UTC().Format(time.RFC3339Nano))
-		}
-	}
-	setFlag(q, "core", p.Core)
-	if p.Limit > 0 {
-		q.Set("limit", strconv.Itoa(p.Limit))
-	}
-	return q
-}
-
-func scopeQuery(s fleet.Scope) url.Values {
-	q := url.Values{}
-	for k, v := range map[string]string{"site": s.Site, "region": s.Region, "domain": s.Domain, "channel": s.Channel} {
-		if v != "" {
-			q.Set(k, v)
-		}
-	}
-	return q
-}
-
-func setFlag(q url.Values, name string, set bool) {
-	if set {
-		q.Set(name, "true")
-	}
-}
-
-// getJSON decodes the answer to a GET.
-func getJSON[T any](ctx context.Context, c *Client, path string, query url.Values) (out T, err error) {
-	err = c.Call(ctx, http.MethodGet, path, query, nil, &out)
+// getJSON decodes the answer to a GET with the parameters of query.
+func getJSON[T any](ctx context.Context, c *Client, path string, query any) (out T, err error) {
+	err = c.Call(ctx, http.MethodGet, path, queryOf(query), nil, &out)
 	return out, err
 }
 
@@ -72,8 +29,8 @@ func postJSON[T any](ctx context.Context, c *Client, path string, in any) (out T
 }
 
 // streamJSON calls fn with each decoded line of an answer.
-func streamJSON[T any](ctx context.Context, c *Client, method, path string, query url.Values, in any, fn func(*T) error) error {
-	return c.Stream(ctx, method, path, query, in, func(raw json.RawMessage) error {
+func streamJSON[T any](ctx context.Context, c *Client, method, path string, query, in any, fn func(*T) error) error {
+	return c.Stream(ctx, method, path, queryOf(query), in, func(raw json.RawMessage) error {
 		var line T
 		if err := json.Unmarshal(raw, &line); err != nil {
 			return err
@@ -88,116 +45,98 @@ func urgentContext(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Health reports whether the Core works.
-func (c *Client) Health(ctx context.Context) (core.Health, error) {
-	return getJSON[core.Health](ctx, c, "/v1/health", nil)
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return getJSON[Health](ctx, c, "/v1/health", none{})
+}
+
+// OpenAPI returns the description of the contract.
+func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
+	return getJSON[json.RawMessage](ctx, c, "/v1/openapi.json", none{})
 }
 
 // Status returns the fleet in numbers.
-func (c *Client) Status(ctx context.Context) (query.Status, error) {
-	return getJSON[query.Status](ctx, c, "/v1/status", nil)
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return getJSON[Status](ctx, c, "/v1/status", none{})
 }
 
 // Sites lists the sites of a scope.
-func (c *Client) Sites(ctx context.Context, s fleet.Scope) ([]query.SiteStatus, error) {
-	return getJSON[[]query.SiteStatus](ctx, c, "/v1/sites", scopeQuery(s))
+func (c *Client) Sites(ctx context.Context, s fleet.Scope) ([]Site, error) {
+	return getJSON[[]Site](ctx, c, "/v1/sites", Scope(s))
 }
 
 // Why lists the deviations of a scope.
-func (c *Client) Why(ctx context.Context, s fleet.Scope) ([]query.Reason, error) {
-	return getJSON[[]query.Reason](ctx, c, "/v1/why", scopeQuery(s))
+func (c *Client) Why(ctx context.Context, s fleet.Scope) ([]Reason, error) {
+	return getJSON[[]Reason](ctx, c, "/v1/why", Scope(s))
 }
 
 // Where lists the sites that have a file.
-func (c *Client) Where(ctx context.Context, channel, path string) ([]query.Place, error) {
-	return getJSON[[]query.Place](ctx, c, "/v1/where", url.Values{"channel": {channel}, "path": {path}})
+func (c *Client) Where(ctx context.Context, channel, path string) ([]Place, error) {
+	return getJSON[[]Place](ctx, c, "/v1/where", WhereQuery{channel, path})
 }
 
 // Tasks lists the Core's periodic tasks.
 func (c *Client) Tasks(ctx context.Context) ([]Task, error) {
-	return getJSON[[]Task](ctx, c, "/v1/tasks", nil)
+	return getJSON[[]Task](ctx, c, "/v1/tasks", none{})
 }
 
 // Incidents lists open incidents, with all also resolved ones.
-func (c *Client) Incidents(ctx context.Context, all bool) ([]query.Incident, error) {
-	q := url.Values{}
-	setFlag(q, "all", all)
-	return getJSON[[]query.Incident](ctx, c, "/v1/incidents", q)
+func (c *Client) Incidents(ctx context.Context, all bool) ([]Incident, error) {
+	return getJSON[[]Incident](ctx, c, "/v1/incidents", AllQuery{all})
 }
 
 // CloseIncident closes an open incident.
-func (c *Client) CloseIncident(ctx context.Context, n IncidentNote) (query.Incident, error) {
-	return postJSON[query.Incident](ctx, c, "/v1/incidents/close", n)
+func (c *Client) CloseIncident(ctx context.Context, n IncidentNote) (Incident, error) {
+	return postJSON[Incident](ctx, c, "/v1/incidents/close", n)
 }
 
 // AckIncident acknowledges an open incident.
-func (c *Client) AckIncident(ctx context.Context, n IncidentNote) (query.Incident, error) {
-	return postJSON[query.Incident](ctx, c, "/v1/incidents/ack", n)
+func (c *Client) AckIncident(ctx context.Context, n IncidentNote) (Incident, error) {
+	return postJSON[Incident](ctx, c, "/v1/incidents/ack", n)
 }
 
 // TestAlerts sends a test alert. An empty to means all recipients.
-func (c *Client) TestAlerts(ctx context.Context, to string) ([]core.AlertTest, error) {
-	return postJSON[[]core.AlertTest](ctx, c, "/v1/alerts/test", AlertRequest{to})
+func (c *Client) TestAlerts(ctx context.Context, to string) ([]AlertTest, error) {
+	return postJSON[[]AlertTest](ctx, c, "/v1/alerts/test", AlertRequest{to})
 }
 
-// Runs lists runs, the newest first. An empty state selects all; open selects
-// those under way.
-func (c *Client) Runs(ctx context.Context, p Past, state runs.State, open bool) ([]Run, error) {
-	q := p.queryValues()
-	if state != "" {
-		q.Set("state", string(state))
-	}
-	setFlag(q, "open", open)
+// Runs lists runs.
+func (c *Client) Runs(ctx context.Context, q RunsQuery) ([]Run, error) {
 	return getJSON[[]Run](ctx, c, "/v1/runs", q)
 }
 
-// RunShow calls fn with a run, and then with each of its files. With all, it
-// includes unchanged files.
-func (c *Client) RunShow(ctx context.Context, id string, all bool, fn func(*RunLine) error) error {
-	q := url.Values{}
-	setFlag(q, "all", all)
-	return streamJSON(ctx, c, http.MethodGet, "/v1/runs/"+url.PathEscape(id), q, nil, fn)
+// RunShow calls fn with a run, and then with each of its files.
+func (c *Client) RunShow(ctx context.Context, q RunQuery, fn func(*RunLine) error) error {
+	return streamJSON(ctx, c, http.MethodGet, "/v1/runs/"+url.PathEscape(q.ID), q, nil, fn)
 }
 
 // Exceptions lists files that failed, were locked or were repaired.
-func (c *Client) Exceptions(ctx context.Context, p Past) ([]Exception, error) {
-	return getJSON[[]Exception](ctx, c, "/v1/exceptions", p.queryValues())
+func (c *Client) Exceptions(ctx context.Context, q ExceptionsQuery) ([]Exception, error) {
+	return getJSON[[]Exception](ctx, c, "/v1/exceptions", q)
 }
 
-// Audit lists audit entries, the newest first. Empty who and what select all;
-// reads includes the reads of the vault.
-func (c *Client) Audit(ctx context.Context, p Past, who, what string, reads bool) ([]AuditEntry, error) {
-	q := p.queryValues()
-	q.Set("who", who)
-	q.Set("what", what)
-	setFlag(q, "reads", reads)
+// Audit lists audit entries.
+func (c *Client) Audit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
 	return getJSON[[]AuditEntry](ctx, c, "/v1/audit", q)
 }
 
-// Logs calls fn with each log file. An empty run selects all.
-func (c *Client) Logs(ctx context.Context, p Past, run string, fn func(*LogFile) error) error {
-	q := p.queryValues()
-	q.Set("run", run)
+// Logs calls fn with each log file.
+func (c *Client) Logs(ctx context.Context, q LogsQuery, fn func(*LogFile) error) error {
 	return streamJSON(ctx, c, http.MethodGet, "/v1/logs", q, nil, fn)
 }
 
-// Plan forecasts the runs of a scope. A zero from means now.
-func (c *Client) Plan(ctx context.Context, s fleet.Scope, from time.Time, days int) (query.NightPlan, error) {
-	q := scopeQuery(s)
-	q.Set("days", strconv.Itoa(days))
-	if !from.IsZero() {
-		q.Set("at", from.Format(time.RFC3339))
-	}
-	return getJSON[query.NightPlan](ctx, c, "/v1/plan", q)
+// Plan forecasts the runs of a scope.
+func (c *Client) Plan(ctx context.Context, q PlanQuery) (Plan, error) {
+	return getJSON[Plan](ctx, c, "/v1/plan", q)
 }
 
 // Limit limits the rate of sites.
-func (c *Client) Limit(ctx context.Context, r core.LimitRequest) ([]core.Limited, error) {
-	return postJSON[[]core.Limited](ctx, c, "/v1/limit", r)
+func (c *Client) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
+	return postJSON[[]Limited](ctx, c, "/v1/limit", r)
 }
 
 // Tokens issues enrollment tokens.
-func (c *Client) Tokens(ctx context.Context, r TokenRequest) ([]core.IssuedToken, error) {
-	return postJSON[[]core.IssuedToken](ctx, c, "/v1/tokens", r)
+func (c *Client) Tokens(ctx context.Context, r TokenRequest) ([]IssuedToken, error) {
+	return postJSON[[]IssuedToken](ctx, c, "/v1/tokens", r)
 }
 
 // RevokeSite ends a site's identity. The result names the site.
@@ -216,8 +155,8 @@ func (c *Client) RevokeDomain(ctx context.Context, s Subject) ([]string, error) 
 }
 
 // Secrets lists the vault, without values.
-func (c *Client) Secrets(ctx context.Context) ([]vault.Info, error) {
-	return getJSON[[]vault.Info](ctx, c, "/v1/secrets", nil)
+func (c *Client) Secrets(ctx context.Context) ([]Secret, error) {
+	return getJSON[[]Secret](ctx, c, "/v1/secrets", none{})
 }
 
 // ChangeSecret stores a secret; with rotate, one that exists.
@@ -236,49 +175,43 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 
 // Held returns the releases that sites hold or should hold.
 func (c *Client) Held(ctx context.Context) (Held, error) {
-	return getJSON[Held](ctx, c, "/v1/held", nil)
+	return getJSON[Held](ctx, c, "/v1/held", none{})
 }
 
 // Halts lists the active halt orders, with all also lifted ones.
-func (c *Client) Halts(ctx context.Context, all bool) ([]core.HaltView, error) {
+func (c *Client) Halts(ctx context.Context, all bool) ([]Halt, error) {
 	ctx, cancel := urgentContext(ctx)
 	defer cancel()
-	q := url.Values{}
-	setFlag(q, "all", all)
-	return getJSON[[]core.HaltView](ctx, c, "/v1/halts", q)
+	return getJSON[[]Halt](ctx, c, "/v1/halts", AllQuery{all})
 }
 
 // Halt issues a halt order.
-func (c *Client) Halt(ctx context.Context, r core.HaltRequest) (core.HaltChange, error) {
+func (c *Client) Halt(ctx context.Context, r HaltRequest) (HaltChange, error) {
 	ctx, cancel := urgentContext(ctx)
 	defer cancel()
-	return postJSON[core.HaltChange](ctx, c, "/v1/halt", r)
+	return postJSON[HaltChange](ctx, c, "/v1/halt", r)
 }
 
 // Resume lifts halt orders.
-func (c *Client) Resume(ctx context.Context, r ResumeRequest) (core.HaltChange, error) {
+func (c *Client) Resume(ctx context.Context, r ResumeRequest) (HaltChange, error) {
 	ctx, cancel := urgentContext(ctx)
 	defer cancel()
-	return postJSON[core.HaltChange](ctx, c, "/v1/resume", r)
+	return postJSON[HaltChange](ctx, c, "/v1/resume", r)
 }
 
 // Publish publishes, and calls fn with the progress and the results.
 func (c *Client) Publish(ctx context.Context, r PublishRequest, fn func(*PublishLine) error) error {
-	return streamJSON(ctx, c, http.MethodPost, "/v1/publish", nil, r, fn)
+	return streamJSON(ctx, c, http.MethodPost, "/v1/publish", none{}, r, fn)
 }
 
 // Sync sends sync requests. With follow, fn gets the events of their runs.
-func (c *Client) Sync(ctx context.Context, r core.SyncRequest, follow bool, fn func(*FollowLine) error) error {
-	q := url.Values{}
-	setFlag(q, "follow", follow)
-	return streamJSON(ctx, c, http.MethodPost, "/v1/sync", q, r, fn)
+func (c *Client) Sync(ctx context.Context, r SyncRequest, follow bool, fn func(*FollowLine) error) error {
+	return streamJSON(ctx, c, http.MethodPost, "/v1/sync", FollowQuery{follow}, r, fn)
 }
 
 // Verify requests that sites check. With follow, fn gets the events of their runs.
-func (c *Client) Verify(ctx context.Context, r core.VerifyRequest, follow bool, fn func(*FollowLine) error) error {
-	q := url.Values{}
-	setFlag(q, "follow", follow)
-	return streamJSON(ctx, c, http.MethodPost, "/v1/verify", q, r, fn)
+func (c *Client) Verify(ctx context.Context, r VerifyRequest, follow bool, fn func(*FollowLine) error) error {
+	return streamJSON(ctx, c, http.MethodPost, "/v1/verify", FollowQuery{follow}, r, fn)
 }
 
 func logPath(dir, path string) string { return filepath.Join(dir, filepath.FromSlash(path)) }

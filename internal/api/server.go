@@ -32,15 +32,6 @@ type Call struct {
 	stream bool
 }
 
-// Path returns what stands at a wildcard of the route's pattern.
-func (c *Call) Path(name string) string { return c.r.PathValue(name) }
-
-// Query returns a parameter, or nothing.
-func (c *Call) Query(name string) string { return c.r.URL.Query().Get(name) }
-
-// Flag reports whether a parameter is set to true.
-func (c *Call) Flag(name string) bool { return c.Query(name) == "true" }
-
 // Read decodes the call's body, strictly: what the server does not know is an
 // error, since ignoring it could do more than was asked for.
 func (c *Call) Read(v any) error {
@@ -102,7 +93,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	}
 	mux := http.NewServeMux()
 	for _, r := range o.Routes {
-		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
+		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
 			caller, _ := req.Context().Value(callerKey{}).(Caller) // known has seen to it
 			req.Body = http.MaxBytesReader(w, req.Body, MaxBody)
 			serveCall(&Call{Caller: caller, now: o.Now, r: req, w: w}, r.Handle, explain)

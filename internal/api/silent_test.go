@@ -23,7 +23,7 @@ func TestSilentCore(t *testing.T) {
 	hang := make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, l, ServerOptions{Now: time.Now, Routes: []Route{{"GET /v1/status", func(context.Context, *Call) (any, error) { <-hang; return nil, nil }}}})
+		done <- Serve(ctx, l, ServerOptions{Now: time.Now, Routes: []Route{{Method: "GET", Path: "/v1/status", Handle: func(context.Context, *Call) (any, error) { <-hang; return nil, nil }}}})
 	}()
 	c := NewClient(ClientOptions{Dir: dir})
 	c.within = 200 * time.Millisecond

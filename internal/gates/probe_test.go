@@ -78,7 +78,7 @@ func tryCall(socket, call string) string {
 		return sentAway
 	case err != nil:
 		return hungUp(err)
-	case bytes.Contains(b, []byte("does not know")):
+	case bytes.Contains(b, []byte("the running Core does not know")):
 		return unknown
 	}
 	return open

@@ -5,29 +5,14 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 )
 
-// Seconds is a duration that JSON represents in seconds, such as 1.5.
-type Seconds time.Duration
-
-// MarshalJSON implements json.Marshaler.
-func (s Seconds) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, time.Duration(s).Seconds(), 'f', -1, 64), nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (s *Seconds) UnmarshalJSON(b []byte) error {
-	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil || math.Abs(f) > math.MaxInt64/2/float64(time.Second) {
-		return fmt.Errorf("%q: want seconds", b)
-	}
-	*s = Seconds(math.Round(f * float64(time.Second)))
-	return nil
-}
+// Seconds is a duration that JSON represents in seconds.
+type Seconds = clock.Seconds
 
 // limitDefault bounds lists without a limit.
 const limitDefault = 1000

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"time"
+
+	"nightferry/internal/clock"
+	"nightferry/internal/trust"
+)
+
+// Task is the state of one of the Core's periodic tasks.
+type Task struct {
+	Name    string        `json:"name"`
+	Period  clock.Seconds `json:"period_seconds,omitempty"` // absent: when due
+	Bound   clock.Seconds `json:"bound_seconds"`            // how late the end of a turn may be
+	Running time.Time     `json:"running,omitzero"`         // since when, while it runs
+	Success time.Time     `json:"success,omitzero"`         // end of the last turn that succeeded; absent: none has yet
+	Error   string        `json:"error,omitempty"`          // of the last turn, if it failed
+	Overdue bool          `json:"overdue,omitempty"`
+}
+
+// Held is what a Core's sites hold or should hold.
+type Held struct {
+	Repo     string                           `json:"repository"`
+	Releases map[string][]trust.ReleaseNumber `json:"releases"` // by channel, ascending
+	Oldest   map[string][]string              `json:"oldest"`   // holders of the first of them
+}
+
+// Reloaded is what a reload put in force.
+type Reloaded struct {
+	Config   string   `json:"config"`
+	Channels int      `json:"channels"`
+	Domains  int      `json:"domains"`
+	Sites    int      `json:"sites"`
+	Former   []string `json:"former,omitempty"`  // public addresses that were in force before
+	Unmoved  []string `json:"unmoved,omitempty"` // sites that know no others yet
+	Faults   []string `json:"faults,omitempty"`  // why alerts cannot be delivered: a secret or a file is missing
+}
+
+// TokenRequest asks for enrolment tokens: one of a site, or those of a wave.
+type TokenRequest struct {
+	Site  string        `json:"site,omitempty"`
+	Wave  int           `json:"wave,omitempty"`
+	Scope Scope         `json:"scope"`
+	Life  clock.Seconds `json:"life_seconds,omitempty"`
+}
+
+// IssuedToken is a new enrolment token. Text is the secret.
+type IssuedToken struct {
+	ID        string    `json:"id"`
+	Domain    string    `json:"domain"`
+	Site      string    `json:"site"`
+	Expires   time.Time `json:"expires"`
+	Text      string    `json:"token"`
+	Joined    time.Time `json:"joined,omitzero"`     // when the site's current identity was enrolled; using the token ends that identity
+	Connected bool      `json:"connected,omitempty"` // the agent with that identity sent a message recently
+	Seen      time.Time `json:"seen,omitzero"`       // when its last message arrived
+	Version   string    `json:"version,omitempty"`   // of its agent
+}
+
+// Subject names a site or a domain, and the reason for the audit.
+type Subject struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// IncidentNote is a person's note about an open incident.
+type IncidentNote struct {
+	ID   int64  `json:"id"`
+	Text string `json:"text"`
+}
+
+// AlertRequest asks for a test alert.
+type AlertRequest struct {
+	To string `json:"to,omitempty"` // empty: all recipients
+}
+
+// AlertTest is the result of one test.
+type AlertTest struct {
+	To    string `json:"to"`
+	Error string `json:"error,omitempty"` // absent: it was accepted
+}
+
+// Secret names a secret of the vault. It holds no value.
+type Secret struct {
+	Name     string          `json:"name"`
+	Versions []SecretVersion `json:"versions"` // oldest first
+}
+
+// SecretVersion is one version of a secret.
+type SecretVersion struct {
+	Version int       `json:"version"`
+	Created time.Time `json:"created"`
+}
+
+// SecretRequest is a change of the vault. A value never becomes part of a URL.
+type SecretRequest struct {
+	Name  string `json:"name"`
+	Value []byte `json:"value,omitempty"` // base64
+	Prune bool   `json:"prune,omitempty"` // remove the versions before it
+}
+
+// SecretChange is the result of a SecretRequest.
+type SecretChange struct {
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+	Removed int    `json:"removed"`
+}

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"time"
+
+	"nightferry/internal/clock"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/runs"
+	"nightferry/internal/trust"
+)
+
+// HaltRequest is an order to stop.
+type HaltRequest struct {
+	Scope  string `json:"scope"` // all, region, domain, site or channel
+	Value  string `json:"value,omitempty"`
+	Reason string `json:"reason"`
+	// Until is when the caller gives up: a Core that hung until then does not carry the order out. Absent: never.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// HaltChange is what became of an order to stop, or of lifting orders.
+type HaltChange struct {
+	Orders []halt.ID `json:"orders"`            // that were given or lifted
+	Epoch  uint64    `json:"epoch"`             // of the set of orders in force
+	Sites  int       `json:"sites"`             // configured, that it is for
+	Store  string    `json:"trouble,omitempty"` // why the bucket does not have it yet; sites have it, and it is tried again
+}
+
+// Halt is an order to stop and how each site obeys it.
+type Halt struct {
+	Order     halt.ID    `json:"order"` // zero if it was given on the site itself
+	Scope     string     `json:"scope"`
+	Value     string     `json:"value"`
+	Reason    string     `json:"reason"`
+	By        string     `json:"by"`
+	At        time.Time  `json:"at"`
+	Resumed   time.Time  `json:"resumed,omitzero"`
+	ResumedBy string     `json:"resumed_by,omitempty"`
+	Confirmed []Stop     `json:"confirmed"`
+	Unstored  bool       `json:"unstored,omitempty"` // the bucket does not have it yet: a site that cannot reach the Core does not know it
+	Sites     []HaltSite `json:"sites"`
+}
+
+// Stop is a site's confirmation of a halt order.
+type Stop struct {
+	Domain     string    `json:"domain"`
+	Site       string    `json:"site"`
+	Stopped    time.Time `json:"stopped"`
+	BytesAfter int64     `json:"bytes_after"` // moved between receipt of the order and the stop
+}
+
+// HaltSite is one site under an order.
+type HaltSite struct {
+	Domain     string    `json:"domain"`
+	Site       string    `json:"site"`
+	Enrolled   bool      `json:"enrolled"`
+	Connected  bool      `json:"connected"`
+	Stopped    time.Time `json:"stopped,omitzero"` // absent: it has not confirmed
+	BytesAfter int64     `json:"bytes_after"`      // moved between receipt of the order and the stop
+}
+
+// ResumeRequest lifts one order, or those of a scope.
+type ResumeRequest struct {
+	Order string `json:"order,omitempty"` // the beginning of its ID
+	Scope string `json:"scope,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+// SyncRequest asks sites to start a run now.
+type SyncRequest struct {
+	Scope  Scope `json:"scope"`
+	DryRun bool  `json:"dry_run"` // report what would move, change nothing
+	Rehash bool  `json:"rehash"`  // read every byte
+	Now    bool  `json:"now"`     // also while no window is open
+	Adopt  bool  `json:"adopt"`   // fill a target that held a release but has lost its record of it
+}
+
+// VerifyRequest asks sites to compare their files with their release now.
+type VerifyRequest struct {
+	Scope  Scope `json:"scope"`
+	Full   bool  `json:"full"`   // read every byte
+	Repair bool  `json:"repair"` // fetch what differs
+}
+
+// Order is one site's part of a sync or verify request. The resulting run carries Start.
+type Order struct {
+	Domain    string              `json:"domain"`
+	Site      string              `json:"site"`
+	Channel   string              `json:"channel"`
+	Number    trust.ReleaseNumber `json:"release"`
+	Start     uint64              `json:"start"`
+	Connected bool                `json:"connected"`        // false: the run starts when the site reconnects
+	Opens     time.Time           `json:"opens,omitzero"`   // when the site's next window opens; absent: the run may start now
+	Halted    string              `json:"halted,omitempty"` // the halt order that keeps the run from starting
+}
+
+// LimitRequest changes how fast sites move.
+type LimitRequest struct {
+	Scope Scope         `json:"scope"`       // without a channel
+	Rate  string        `json:"rate"`        // a rate, 0, unlimited or a timetable; empty: the configuration's counts again
+	For   clock.Seconds `json:"for_seconds"` // 0: until it is lifted
+}
+
+// Limited is one site's answer to a LimitRequest.
+type Limited struct {
+	Domain    string    `json:"domain"`
+	Site      string    `json:"site"`
+	Rate      string    `json:"rate"` // the timetable in force
+	Until     time.Time `json:"until,omitzero"`
+	Connected bool      `json:"connected"` // false: it obeys when it reconnects
+}
+
+// PublishRequest publishes channels.
+type PublishRequest struct {
+	Channel        string `json:"channel,omitempty"` // empty: all that are configured
+	AllowDeletes   bool   `json:"allow_deletes,omitempty"`
+	AllowEmpty     bool   `json:"allow_empty,omitempty"`
+	AllowUnmounted bool   `json:"allow_unmounted,omitempty"`
+	Rehash         bool   `json:"rehash,omitempty"`
+	DryRun         bool   `json:"dry_run,omitempty"`
+}
+
+// PublishLine is the progress of a publish, or its result.
+type PublishLine struct {
+	Channel  string         `json:"channel,omitempty"`
+	Progress *runs.Progress `json:"progress,omitempty"`
+	Done     *Published     `json:"done,omitempty"`
+}
+
+// Published is the result of a publish.
+type Published struct {
+	Run       string              `json:"run"`
+	Channel   string              `json:"channel"`
+	Number    trust.ReleaseNumber `json:"release"`
+	Digest    trust.ReleaseDigest `json:"release_digest,omitzero"`
+	Tree      digest.Digest       `json:"tree"`
+	Unchanged bool                `json:"unchanged"`
+	DryRun    bool                `json:"dry_run,omitempty"`
+	Files     int64               `json:"files"`
+	Dirs      int64               `json:"dirs"`
+	Bytes     int64               `json:"bytes"`
+	Added     int64               `json:"added"`
+	Changed   int64               `json:"changed"`
+	Touched   int64               `json:"touched"`
+	Removed   int64               `json:"removed"`
+	Skipped   int64               `json:"skipped"`
+	Read      int64               `json:"read"`
+	Sent      int64               `json:"sent"`
+	Sites     int                 `json:"sites"` // that should hold the release now
+}
+
+// FollowLine is a line of the answer to a sync or a verify: the requests once,
+// then events, and for a verify what differs.
+type FollowLine struct {
+	Orders  []Order    `json:"orders,omitempty"`
+	Event   *Event     `json:"event,omitempty"`
+	Differs *Differing `json:"differs,omitempty"`
+}
+
+// Differing is a path that a site found not to be as its release says.
+type Differing struct {
+	Site    string       `json:"site"`
+	Channel string       `json:"channel"`
+	Run     string       `json:"run"`
+	Path    string       `json:"path"`
+	Outcome runs.Outcome `json:"outcome"` // differs, repaired, locked or failed
+	Why     string       `json:"why"`     // the problem, one word, and its detail
+}
+
+// Event is what happened at a site while a client follows its runs.
+type Event struct {
+	At       time.Time      `json:"at"`
+	Kind     string         `json:"kind"`
+	Domain   string         `json:"domain,omitempty"`
+	Site     string         `json:"site,omitempty"`
+	Channel  string         `json:"channel,omitempty"`
+	Run      string         `json:"run,omitempty"` // 32 hexadecimal digits
+	Text     string         `json:"text,omitempty"`
+	Progress *runs.Progress `json:"progress,omitempty"`
+	Ended    *Run           `json:"ended,omitempty"`
+}

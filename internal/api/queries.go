@@ -1,0 +1,76 @@
+package api
+
+import (
+	"time"
+
+	"nightferry/internal/runs"
+)
+
+// Period selects a span of time. Zero fields do not bound it.
+type Period struct {
+	Since time.Time `query:"since" doc:"from this time, inclusive"`
+	Until time.Time `query:"until" doc:"up to this time, exclusive"`
+}
+
+// AllQuery selects whether also what has ended is listed.
+type AllQuery struct {
+	All bool `query:"all" doc:"also those that have ended"`
+}
+
+// WhereQuery names a file of a channel.
+type WhereQuery struct {
+	Channel string `query:"channel" doc:"the channel"`
+	Path    string `query:"path" doc:"the file's path in the channel"`
+}
+
+// PlanQuery asks for a forecast of the coming nights.
+type PlanQuery struct {
+	Scope
+	At   time.Time `query:"at" doc:"from this time; absent: now"`
+	Days int       `query:"days" min:"1" max:"366" doc:"how many days; absent: 1"`
+}
+
+// RunsQuery selects runs, the newest first.
+type RunsQuery struct {
+	Scope
+	Period
+	Core  bool       `query:"core" doc:"only the Core's own runs"`
+	State runs.State `query:"state" doc:"only runs that ended so"`
+	Open  bool       `query:"open" doc:"only runs under way"`
+	Limit int        `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: 1000"`
+}
+
+// RunQuery names a run.
+type RunQuery struct {
+	ID  string `path:"id" doc:"the run's id, or a unique prefix of it"`
+	All bool   `query:"all" doc:"also unchanged files"`
+}
+
+// ExceptionsQuery selects files that failed, were locked or were repaired.
+type ExceptionsQuery struct {
+	Scope
+	Limit int `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: 1"`
+}
+
+// AuditQuery selects audit entries, the newest first.
+type AuditQuery struct {
+	Period
+	Who    string `query:"who" doc:"only by this actor"`
+	What   string `query:"what" doc:"only this action"`
+	Object string `query:"object" doc:"only about this object"`
+	Reads  bool   `query:"reads" doc:"also reads of the vault, which are frequent"`
+	Limit  int    `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: 1000"`
+}
+
+// LogsQuery selects log files.
+type LogsQuery struct {
+	Scope
+	Period
+	Run  string `query:"run" doc:"only of this run"`
+	Core bool   `query:"core" doc:"only the Core's own runs"`
+}
+
+// FollowQuery chooses whether the answer follows the runs.
+type FollowQuery struct {
+	Follow bool `query:"follow" doc:"stay until the runs have ended, and send their events"`
+}
