@@ -73,9 +73,12 @@ func WithActor(ctx context.Context, who string) context.Context {
 
 type actorKey struct{}
 
+// coreActor is the actor of what the Core does by itself.
+const coreActor = "core"
+
 func actorOf(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok && who != "" {
 		return who
 	}
-	return "core"
+	return coreActor
 }

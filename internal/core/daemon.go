@@ -78,6 +78,7 @@ type Core struct {
 	watch       watch
 	sightings   sightings
 	reserve     reserve
+	vaultAudit  lateAudit
 
 	messages counters
 	ready    chan struct{}
@@ -127,7 +128,10 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	}
 	g.Go(func() error { return c.Halts.service.Run(ctx) })
 	g.Go(func() error {
-		return c.runEvery(ctx, "sightings", 10*time.Second, lateTask, quietTask(c.sightings.writeSightings))
+		return c.runEvery(ctx, "sightings", 10*time.Second, lateTask, quietTask(func(ctx context.Context) {
+			c.sightings.writeSightings(ctx)
+			c.vaultAudit.flush(ctx)
+		}))
 	})
 	g.Go(func() error {
 		_ = c.Upkeep.runDaily(ctx) // told as its trouble

@@ -140,6 +140,71 @@ func TestFullLedgerIsTold(t *testing.T) {
 	hook.until(w, "opened ledger-full")
 }
 
+// TestStartWithoutReserve: the volume is full to the last byte, and the reserve is gone. A Core starts all the same, after
+// a clean stop and after another start like that: it shows the order in force, takes another, and lifts it. When there is
+// room, what the last one did with the vault is in the audit.
+func TestStartWithoutReserve(t *testing.T) {
+	small := t.TempDir()
+	disktest.Volume(t, small, 64<<20)
+	w := newWorldWith(t, nil, func(w *world) {
+		w.options.Logs = filepath.Join(w.dir, "logs")
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		w.options.Data = filepath.Join(small, "core")
+	})
+	w.runAgent("osaka", true)
+	first, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "before"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.until("osaka to obey", w.obeys("osaka", first.Orders[0]))
+	audited := func() int {
+		list, err := w.core.Query.Deeds(t.Context(), ledger.DeedFilter{What: "vault open"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := audited()
+	for start := range 3 {
+		w.stop()
+		reserve, err := filepath.Glob(filepath.Join(small, "core", "reserve.*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range reserve {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		disktest.Fill(t, filepath.Join(small, fmt.Sprint("ballast", start)))
+		w.start()
+		w.untilIncident("ledger-full")
+		if v := w.halts()[first.Orders[0]]; v.Reason != "before" {
+			t.Errorf("start %d: %+v", start, v)
+		}
+		if _, err := w.core.Query.Status(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.until("osaka to be seen to obey again", w.obeys("osaka", first.Orders[0]))
+		done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "full"})
+		if err != nil || done.Store != "" {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].Short(), "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for start := range 3 {
+		if err := os.Remove(filepath.Join(small, fmt.Sprint("ballast", start))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("the incident to be over", func() bool { return len(w.texts("ledger-full")) == 0 })
+	w.until("the audit to be whole", func() bool { return audited() > before })
+}
+
 // TestHaltOnAFullDisk: the Core's volume is full to the last byte. An order is
 // given, confirmed and shown; a Core that starts there has it, and lifts it; and
 // the one after that knows that it was lifted.

@@ -97,7 +97,7 @@ func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 	if err := vault.Create(ctx, dir, o.Master); err != nil {
 		return nil, err
 	}
-	v, err := openVault(ctx, dir, o.Master, l, o.Now)
+	v, err := openVault(ctx, dir, o.Master, &lateAudit{ledger: l}, o.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -131,14 +131,8 @@ func lockData(path string, create bool) (*durable.Root, func() error, error) {
 	return dir, func() error { return errors.Join(unlock(), dir.Close()) }, nil
 }
 
-func openVault(ctx context.Context, dir *durable.Root, m vault.Master, l *ledger.Ledger, now func() time.Time) (*vault.Vault, error) {
-	return vault.Open(ctx, dir, m, vault.Options{Now: now, Audit: func(ctx context.Context, a vault.Access) error {
-		what := a.Purpose
-		if a.Version > 0 {
-			what = fmt.Sprintf("version %d %s", a.Version, what)
-		}
-		return l.Audit(ctx, ledger.Deed{Who: actorOf(ctx), What: "vault " + string(a.Op), Object: a.Name, Detail: what})
-	}})
+func openVault(ctx context.Context, dir *durable.Root, m vault.Master, a *lateAudit, now func() time.Time) (*vault.Vault, error) {
+	return vault.Open(ctx, dir, m, vault.Options{Now: now, Audit: a.record})
 }
 
 // Offline holds a Core's vault and ledger while no daemon runs.
@@ -164,7 +158,7 @@ func OpenOffline(ctx context.Context, data string, m vault.Master, now func() ti
 	if f.Ledger, err = ledger.Open(ctx, filepath.Join(data, ledgerName), ledger.Options{Now: now}); err != nil {
 		return nil, err
 	}
-	f.Vault, err = openVault(ctx, dir, m, f.Ledger, now)
+	f.Vault, err = openVault(ctx, dir, m, &lateAudit{ledger: f.Ledger}, now)
 	return f, err
 }
 
@@ -208,7 +202,8 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	c.refusals.ledger = &c.ledger.Sites
 	c.incidents = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wallTime, OnChange: c.notices.emitChanged})
 	c.notices.incidents, c.notices.audits, c.clock.incidents = c.incidents, c.ledger, c.incidents
-	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
+	c.vaultAudit.ledger, c.vaultAudit.report = c.ledger, c.notices.LedgerFailed
+	if c.vault, err = openVault(ctx, c.dir, o.Master, &c.vaultAudit, o.Now); err != nil {
 		return nil, err
 	}
 	c.storage.vault = c.vault

@@ -186,45 +186,58 @@ func (s *Service) read(ctx context.Context, b *Bucket) (*mark, error) {
 const takeTries = 16
 
 // take writes a number above found and the ledger's, and records it. If the process dies between
-// the two, the next start finds the higher number in the bucket and takes one above it.
+// the two, the next start finds the higher number in the bucket and takes one above it. If the ledger
+// cannot record it, the next take of this process records the same number.
 func (s *Service) take(ctx context.Context, b *Bucket, found *mark) error {
 	revision, err := s.o.Records.Revision(ctx)
 	if err != nil {
 		return err
 	}
 	kept := wire.IncarnationOf(revision)
+	above := max(kept, s.number.Load(), s.floor.Load())
+	number := found.number
+	if found.Holder != s.holder || number <= above {
+		if number, err = s.write(ctx, b, found, above); err != nil {
+			return err
+		}
+	}
+	if err := s.o.Records.Restate(ctx, wire.FirstRevision(number)); err != nil {
+		return err
+	}
+	s.number.Store(number)
+	s.o.Taken(ctx, number, found.number, kept)
+	return nil
+}
+
+// write puts a number above found's and above into the bucket.
+func (s *Service) write(ctx context.Context, b *Bucket, found *mark, above uint64) (uint64, error) {
 	for range takeTries {
-		number := max(found.number, kept, s.number.Load(), s.floor.Load()) + 1
+		number := max(found.number, above) + 1
 		if number > maxNumber {
-			return fmt.Errorf("take incarnation %d: at most %d are possible", number, uint64(maxNumber))
+			return 0, fmt.Errorf("take incarnation %d: at most %d are possible", number, uint64(maxNumber))
 		}
 		own, err := signMark(b, number, &mark{Holder: s.holder, At: s.o.Now().Unix()})
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := (&mark{raw: own}).open(b); err != nil { // this Core could not read it back
-			return fmt.Errorf("take incarnation %d: %w", number, err)
+			return 0, fmt.Errorf("take incarnation %d: %w", number, err)
 		}
 		_, err = b.Store.Put(ctx, Key, bucket.Bytes(own), bucket.Cond{Absent: found.etag == "", ETag: found.etag})
 		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("take incarnation %d: %w", number, err)
+			return 0, fmt.Errorf("take incarnation %d: %w", number, err)
 		}
 		if err != nil { // another Core was faster, or the answer to the first attempt was lost
 			now, err := readMark(ctx, b)
 			if err != nil {
-				return fmt.Errorf("take incarnation %d: %w", number, err)
+				return 0, fmt.Errorf("take incarnation %d: %w", number, err)
 			}
 			if !bytes.Equal(now.raw, own) {
 				found = now
 				continue
 			}
 		}
-		if err := s.o.Records.Restate(ctx, wire.FirstRevision(number)); err != nil {
-			return err
-		}
-		s.number.Store(number)
-		s.o.Taken(ctx, number, found.number, kept)
-		return nil
+		return number, nil
 	}
-	return fmt.Errorf("take an incarnation: other Cores were faster %d times", takeTries)
+	return 0, fmt.Errorf("take an incarnation: other Cores were faster %d times", takeTries)
 }

@@ -385,7 +385,7 @@ func TestMigrations(t *testing.T) {
 	}
 	foreign := filepath.Join(t.TempDir(), "other.db")
 	must(t, os.WriteFile(foreign, nil, 0o600))
-	db, err := openPool(foreign, "", 1)
+	db, err := openPool(foreign, "", "", 1)
 	must(t, err)
 	_, err = db.ExecContext(ctx, "PRAGMA application_id = 7; CREATE TABLE other (a)")
 	must(t, errors.Join(err, db.Close()))

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type database struct {
 	core  [16]byte
 	write *sql.DB // one connection, used only by the writer
 	read  *sql.DB
+	vfs   string // parameter of each connection; empty: the system's
 
 	changes chan *change
 	closing chan struct{}
@@ -90,10 +92,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 			_ = l.db.closeFiles() // the first error is more useful
 		}
 	}()
-	if l.db.write, err = openPool(path, "_txlock=immediate", 1); err != nil {
-		return nil, err
-	}
-	if err := migrateSchema(ctx, l.db.write, path, steps); err != nil {
+	if err := l.db.openWriter(ctx, steps); err != nil {
 		return nil, err
 	}
 	var core []byte
@@ -101,7 +100,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 		return nil, fmt.Errorf("open ledger %q: %w", path, classifyError(err))
 	}
 	copy(l.db.core[:], core)
-	if l.db.read, err = openPool(path, "_pragma=query_only(1)", readers); err != nil {
+	if l.db.read, err = openPool(path, db.vfs, "_pragma=query_only(1)", readers); err != nil {
 		return nil, err
 	}
 	// The writer is not bound to the context of Open; Close ends it.
@@ -110,13 +109,40 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 	return l, nil
 }
 
-// openPool opens a pool of identical connections. Pragmas apply to a connection, not to the file.
-func openPool(path, extra string, conns int) (*sql.DB, error) {
+// inMemory is SQLite's VFS that keeps the wal-index in memory instead of in the file -shm. It locks the file for this
+// process alone, which a caller does anyway; programs for backups cannot read it meanwhile. Windows has none like it.
+const inMemory = "vfs=unix-excl&"
+
+// openWriter opens the writer's connection, and sets the VFS for all connections. On a full volume there may
+// be no room for the file -shm: the ledger is then opened without it, so that it can be read, and written again once
+// there is room.
+func (d *database) openWriter(ctx context.Context, steps []string) error {
+	first := ""
+	if info, err := os.Stat(d.path); err != nil || info.Size() == 0 {
+		first = "_pragma=auto_vacuum(2)&" // before anything is written; later, it would be a write of its own
+	}
+	open := func() (err error) {
+		if d.write, err = openPool(d.path, d.vfs+first, "_txlock=immediate", 1); err == nil {
+			err = migrateSchema(ctx, d.write, d.path, steps)
+		}
+		return err
+	}
+	err := open()
+	if err == nil || runtime.GOOS == "windows" || !lacksRoom(err) {
+		return err
+	}
+	d.vfs = inMemory
+	return errors.Join(d.write.Close(), open())
+}
+
+// openPool opens a pool of identical connections. Pragmas apply to a connection, not to the file. Those in first, which
+// ends with &, come before the others.
+func openPool(path, first, extra string, conns int) (*sql.DB, error) {
 	p := filepath.ToSlash(path)
 	if !strings.HasPrefix(p, "/") {
 		p = "/" + p // C:/… becomes file:///C:/…
 	}
-	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(10000)&_pragma=auto_vacuum(2)&_pragma=journal_mode(WAL)" +
+	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&" + first + "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
 		"&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&" + extra
 	c, err := sqlite.NewConnector(dsn)
 	if err != nil {

@@ -51,7 +51,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := openPool(l.db.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
+	db, err := openPool(l.db.path, l.db.vfs, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
 	if err != nil {
 		return err
 	}

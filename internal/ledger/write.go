@@ -172,6 +172,12 @@ func breaksTx(err error) bool {
 	return errors.As(err, &e) && e.Code()&0xff != sqlite3.SQLITE_CONSTRAINT
 }
 
+// lacksRoom reports whether an error of opening the ledger may mean that its volume is full.
+func lacksRoom(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code()&0xff == sqlite3.SQLITE_IOERR || e.Code()&0xff == sqlite3.SQLITE_CANTOPEN)
+}
+
 // classifyError maps SQLite's errors to the errors that callers distinguish.
 func classifyError(err error) error {
 	var e *sqlite.Error
