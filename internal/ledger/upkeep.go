@@ -67,7 +67,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := errors.Join(w.Sync(), w.Close()); err != nil {
 		return err
 	}
-	if err := root.Rename(part, name); err != nil {
+	if err := root.RenameNew(part, name); err != nil {
 		return err
 	}
 	return root.SyncDir(".")
