@@ -60,6 +60,7 @@ func TestCore(t *testing.T) {
 	x.running()
 	x.reloads()
 	x.publishes()
+	x.grants()
 	x.rotates()
 	if out := x.must("gc", x.store); strings.Contains(out, "no Core was asked") {
 		t.Error(out)

@@ -7,7 +7,11 @@ import (
 	"slices"
 
 	"nightferry/internal/api"
+	"nightferry/internal/apitokens"
 	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+	"nightferry/internal/rights"
+	"nightferry/internal/tasks"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
 )
@@ -16,7 +20,7 @@ import (
 func (d *daemon) backend() api.Backend {
 	c := d.core
 	return api.Backend{Fleet: c.Query, Records: c.Query, Forecast: c.Query, Incidents: c, Alerts: &c.Notifier, Halts: &c.Halts, Orders: &c.Orders, Publisher: &c.Publisher, Members: c.Enrolment,
-		Secrets: coreVault{c}, Process: process{c, d}}
+		Secrets: coreVault{c}, Process: process{c, d}, Events: d.events, Tokens: apiTokens{c.Tokens}, Rights: &c.Rights, Now: d.e.now}
 }
 
 // process is the daemon as its clients see it.
@@ -24,6 +28,12 @@ type process struct {
 	*core.Core
 	daemon *daemon
 }
+
+// Health implements api.Process.
+func (p process) Health(ctx context.Context) (core.Health, error) { return p.Core.Health(ctx), nil }
+
+// Tasks implements api.Process.
+func (p process) Tasks(context.Context) ([]tasks.Status, error) { return p.Core.Tasks(), nil }
 
 // Reload implements api.Process.
 func (p process) Reload(ctx context.Context) (api.Reloaded, error) { return p.daemon.reload(ctx) }
@@ -64,4 +74,21 @@ func (v coreVault) ChangeSecret(ctx context.Context, rotate bool, r api.SecretRe
 		return a, errors.Join(err, &refusedError{r.Name + " is stored, but the Core still uses the old value", "set a value that works"})
 	}
 	return a, nil
+}
+
+// apiTokens are the API tokens of a running Core.
+type apiTokens struct{ *apitokens.Service }
+
+// List implements api.Tokens.
+func (a apiTokens) List(context.Context) ([]ledger.APIToken, error) { return a.Service.List(), nil }
+
+// Issue implements api.Tokens.
+func (a apiTokens) Issue(ctx context.Context, r apitokens.Request) (string, ledger.APIToken, error) {
+	r.By = rights.Of(ctx).Name
+	return a.Service.Issue(ctx, r)
+}
+
+// Revoke implements api.Tokens.
+func (a apiTokens) Revoke(ctx context.Context, id string) (ledger.APIToken, error) {
+	return a.Service.Revoke(ctx, id, rights.Of(ctx).Name)
 }

@@ -68,10 +68,11 @@ func (e *env) logTo(file string) (io.Writer, func() error, error) {
 
 // daemon is the Core with the process around it.
 type daemon struct {
-	e    *env
-	core *core.Core
-	path string
-	log  *slog.Logger
+	e      *env
+	core   *core.Core
+	events *api.EventLog
+	path   string
+	log    *slog.Logger
 
 	mu      sync.Mutex     // of a reload
 	running *config.Config // in force
@@ -87,7 +88,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	if e.json {
 		lines = slog.NewJSONHandler(w, nil)
 	}
-	d := &daemon{e: e, path: path, running: c, log: slog.New(thinned{lines, logfile.NewThinner(e.now)})}
+	d := &daemon{e: e, events: api.NewEventLog(e.now), path: path, running: c, log: slog.New(thinned{lines, logfile.NewThinner(e.now)})}
 	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
 	g.Go(func() error {
-		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Explain: told})
+		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Explain: told})
 	})
 	if metrics != nil {
 		g.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
@@ -226,8 +227,9 @@ func settings(c *config.Config) core.Settings {
 		Prices: schedule.Prices{PerGB: c.Prices.GB, PerThousandRequest: c.Prices.ThousandRequests}, Currency: c.Prices.Currency}
 }
 
-// event logs what the Core tells; progress is for those who follow.
+// event logs an event and sends it to the clients that follow events. Progress is for those alone.
 func (d *daemon) event(ev core.Event) {
+	d.events.Add(ev)
 	level := slog.LevelInfo
 	switch ev.Kind {
 	case core.RunProgressed:

@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
+	"nightferry/internal/rights"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
 	"nightferry/internal/service"
@@ -150,7 +151,7 @@ func isUnreachable(err error) bool {
 
 func isDenied(err error) bool {
 	k := bucket.KindOf(err)
-	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, vault.ErrMaster) || as[*keyError](err)
+	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, vault.ErrMaster) || as[*keyError](err) || as[*rights.DeniedError](err)
 }
 
 func isEndpoint(err error) bool { return bucket.KindOf(err) == bucket.KindEndpoint }

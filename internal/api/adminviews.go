@@ -105,3 +105,38 @@ type SecretChange struct {
 	Version int    `json:"version"`
 	Removed int    `json:"removed"`
 }
+
+// APITokenRequest asks for an API token.
+type APITokenRequest struct {
+	Name   string        `json:"name"`             // for the audit
+	Role   string        `json:"role"`             // viewer, operator, publisher or admin
+	Domain string        `json:"domain,omitempty"` // only over the sites of this domain
+	Region string        `json:"region,omitempty"` // only over the sites of this region
+	Life   clock.Seconds `json:"life_seconds"`     // a minute to 366 days
+}
+
+// APIToken is an API token, without its text.
+type APIToken struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Role      string    `json:"role"`
+	Domain    string    `json:"domain,omitempty"`
+	Region    string    `json:"region,omitempty"`
+	Issued    time.Time `json:"issued"`
+	IssuedBy  string    `json:"issued_by"`
+	Expires   time.Time `json:"expires"`
+	Used      time.Time `json:"used,omitzero"` // last use, to some minutes; absent: never
+	Revoked   time.Time `json:"revoked,omitzero"`
+	RevokedBy string    `json:"revoked_by,omitempty"`
+}
+
+// NewAPIToken is a new API token. Text is the secret, which is shown once.
+type NewAPIToken struct {
+	APIToken
+	Text string `json:"token"`
+}
+
+// APITokenID names an API token.
+type APITokenID struct {
+	ID string `json:"id"`
+}

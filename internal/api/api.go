@@ -8,6 +8,8 @@ package api
 import (
 	"errors"
 	"net/http"
+
+	"nightferry/internal/rights"
 )
 
 // MaxBody bounds what a call may carry, in bytes.
@@ -32,6 +34,12 @@ func (c Caller) String() string {
 		return "unknown"
 	}
 	return c.User
+}
+
+// principal returns the rights of a caller of the local socket: all of them, since the account could
+// change the Core's files just as well.
+func (c Caller) principal() rights.Principal {
+	return rights.Principal{Name: c.String(), Role: rights.Admin}
 }
 
 // Error is a failure that the other side reports. Code is a word that both

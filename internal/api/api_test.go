@@ -47,7 +47,7 @@ func TestCallsAndErrors(t *testing.T) {
 			return &Error{Code: "unreachable", Message: err.Error(), Fix: "look at the network", Paths: []string{"a", "b"}}
 		},
 		Routes: []Route{
-			{Method: "GET", Path: "/v1/who", Handle: func(_ context.Context, c *Call) (any, error) { return c.Caller.String(), nil }},
+			{Method: "GET", Path: "/v1/who", Handle: func(_ context.Context, c *Call) (any, error) { return c.Principal.Name, nil }},
 			{Method: "POST", Path: "/v1/echo/{id}", Handle: func(_ context.Context, c *Call) (any, error) {
 				var q question
 				if err := c.Read(&q); err != nil {

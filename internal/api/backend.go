@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"nightferry/internal/apitokens"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
@@ -13,8 +14,8 @@ import (
 	"nightferry/internal/vault"
 )
 
-// Backend is all that a Core offers to its clients, by concern. The actor of each
-// call is in its context (core.WithActor).
+// Backend is all that a Core offers to its clients, by concern. The principal of each
+// call is in its context (rights.With), and its name as the actor (core.WithActor).
 type Backend struct {
 	Fleet     Fleet
 	Records   Records
@@ -27,6 +28,10 @@ type Backend struct {
 	Members   Members
 	Secrets   Secrets
 	Process   Process
+	Events    Events
+	Tokens    Tokens
+	Rights    Rights
+	Now       func() time.Time
 }
 
 // Fleet shows the present state.
@@ -93,6 +98,18 @@ type Members interface {
 	RevokeDomain(ctx context.Context, name, reason string) ([]string, error)
 }
 
+// Tokens issues API tokens and revokes them.
+type Tokens interface {
+	List(ctx context.Context) ([]ledger.APIToken, error)
+	Issue(ctx context.Context, r apitokens.Request) (text string, t ledger.APIToken, err error)
+	Revoke(ctx context.Context, id string) (ledger.APIToken, error)
+}
+
+// Events sends what happens.
+type Events interface {
+	Follow(ctx context.Context, after string, send func(*EventLine) error) error
+}
+
 // Secrets lists and changes the vault.
 type Secrets interface {
 	ListSecrets(ctx context.Context) ([]vault.Info, error)
@@ -101,8 +118,8 @@ type Secrets interface {
 
 // Process is the program around the Core.
 type Process interface {
-	Health(ctx context.Context) core.Health
-	Tasks() []tasks.Status
+	Health(ctx context.Context) (core.Health, error)
+	Tasks(ctx context.Context) ([]tasks.Status, error)
 	Reload(ctx context.Context) (Reloaded, error)
 	Held(ctx context.Context) (*Held, error)
 	LogsDir() string

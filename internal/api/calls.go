@@ -1,12 +1,16 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"nightferry/internal/fleet"
@@ -61,7 +65,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Sites lists the sites of a scope.
 func (c *Client) Sites(ctx context.Context, s fleet.Scope) ([]Site, error) {
-	return getJSON[[]Site](ctx, c, "/v1/sites", Scope(s))
+	return getJSON[[]Site](ctx, c, "/v1/sites", SitesQuery{Scope: Scope(s)})
 }
 
 // Why lists the deviations of a scope.
@@ -81,7 +85,7 @@ func (c *Client) Tasks(ctx context.Context) ([]Task, error) {
 
 // Incidents lists open incidents, with all also resolved ones.
 func (c *Client) Incidents(ctx context.Context, all bool) ([]Incident, error) {
-	return getJSON[[]Incident](ctx, c, "/v1/incidents", AllQuery{all})
+	return getJSON[[]Incident](ctx, c, "/v1/incidents", IncidentsQuery{AllQuery: AllQuery{all}})
 }
 
 // CloseIncident closes an open incident.
@@ -129,6 +133,44 @@ func (c *Client) Plan(ctx context.Context, q PlanQuery) (Plan, error) {
 	return getJSON[Plan](ctx, c, "/v1/plan", q)
 }
 
+// Events calls fn with each event as it happens, and with each report of missed ones, until fn returns an error or the
+// connection ends. A client that comes back passes the last identifier as q.After.
+func (c *Client) Events(ctx context.Context, q EventsQuery, fn func(*EventLine) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := c.doRequest(ctx, http.MethodGet, "/v1/events", queryOf(q), nil)
+	if err != nil {
+		return c.o.Explain(err)
+	}
+	defer body.Close()
+	s := bufio.NewScanner(body)
+	s.Buffer(nil, maxAnswer)
+	var id, kind string
+	for s.Scan() {
+		name, value, _ := strings.Cut(s.Text(), ": ")
+		switch name {
+		case "id":
+			id = value
+		case "event":
+			kind = value
+		case "data":
+			l := &EventLine{ID: id}
+			if kind == "missed" {
+				err = json.Unmarshal([]byte(value), &l.Missed)
+			} else {
+				err = json.Unmarshal([]byte(value), &l.Event)
+			}
+			if err == nil {
+				err = fn(l)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return c.o.Explain(c.connectionError(ctx, errors.Join(s.Err(), io.ErrUnexpectedEOF)))
+}
+
 // Limit limits the rate of sites.
 func (c *Client) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	return postJSON[[]Limited](ctx, c, "/v1/limit", r)
@@ -166,6 +208,24 @@ func (c *Client) ChangeSecret(ctx context.Context, rotate bool, r SecretRequest)
 		path = "/v1/secrets/rotate"
 	}
 	return postJSON[SecretChange](ctx, c, path, r)
+}
+
+// Access manages API tokens through a client.
+type Access struct{ Client *Client }
+
+// List lists the API tokens.
+func (a Access) List(ctx context.Context) ([]APIToken, error) {
+	return getJSON[[]APIToken](ctx, a.Client, "/v1/access", none{})
+}
+
+// Create creates an API token.
+func (a Access) Create(ctx context.Context, r APITokenRequest) (NewAPIToken, error) {
+	return postJSON[NewAPIToken](ctx, a.Client, "/v1/access/create", r)
+}
+
+// Revoke revokes an API token.
+func (a Access) Revoke(ctx context.Context, id string) (APIToken, error) {
+	return postJSON[APIToken](ctx, a.Client, "/v1/access/revoke", APITokenID{id})
 }
 
 // Reload lets the Core read its configuration again.

@@ -19,7 +19,8 @@ const maxAnswer = 64 << 20
 
 // ClientOptions of NewClient.
 type ClientOptions struct {
-	Dir string // the Core's data folder
+	Dir   string // the Core's data folder
+	Token string // API token; empty: the rights of the account
 	// Explain replaces each error of a call, for example to add a remedy. Nil:
 	// errors stay as they are.
 	Explain func(error) error
@@ -136,6 +137,9 @@ func (c *Client) doRequest(ctx context.Context, method, path string, query url.V
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the Core: %w", err)
+	}
+	if c.o.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.o.Token)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+
 	"nightferry/internal/clock"
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
@@ -33,6 +35,23 @@ func viewsOf[T, V any](items []T, err error, view func(*T) V) ([]V, error) {
 		return nil, err
 	}
 	return listOf(items, view), nil
+}
+
+// pageOf returns at most limit of the items after the one with this key; a zero key means from the
+// first, a zero limit all. A key that is gone ends the list.
+func pageOf[T any, K comparable](items []T, after K, limit int, key func(*T) K) []T {
+	var none K
+	if after != none {
+		n := slices.IndexFunc(items, func(x T) bool { return key(&x) == after })
+		if n < 0 {
+			return nil
+		}
+		items = items[n+1:]
+	}
+	if limit > 0 && len(items) > limit {
+		items = items[:limit]
+	}
+	return items
 }
 
 func runOf(x *ledger.Run) Run                         { return Run(*x) }
@@ -69,6 +88,10 @@ func SecretViews(list []vault.Info) []Secret {
 	return listOf(list, func(s *vault.Info) Secret {
 		return Secret{s.Name, listOf(s.Versions, func(v *vault.Version) SecretVersion { return SecretVersion(*v) })}
 	})
+}
+
+func apiTokenOf(t *ledger.APIToken) APIToken {
+	return APIToken{t.ID, t.Name, t.Role, t.Domain, t.Region, t.Issued, t.IssuedBy, t.Expires, t.Used, t.Revoked, t.RevokedBy}
 }
 
 func statusOf(s *query.Status) Status {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/core"
+	"nightferry/internal/rights"
 )
 
 // Route is one call of the contract, with the types of its parts.
@@ -20,10 +21,17 @@ type Route struct {
 	Query   reflect.Type // its fields are the parameters, by the tags path, query and doc; nil: none
 	Body    reflect.Type // nil: none
 	Answer  reflect.Type // of a stream: of one line
-	Stream  bool
+	Media   string       // application/json, or that of a stream
 	// Handle answers. It returns the answer, for JSON; nil if it has streamed it.
 	Handle func(ctx context.Context, c *Call) (any, error)
 }
+
+// Media types of answers.
+const (
+	mediaJSON   = "application/json"
+	mediaLines  = "application/x-ndjson"
+	mediaEvents = "text/event-stream"
+)
 
 // none stands for parameters, or a body, that a route does not have.
 type none struct{}
@@ -36,8 +44,8 @@ func typeOf[T any]() reflect.Type {
 	return nil
 }
 
-func addRoute[Q, B, A any](r *routes, method, path, summary string, stream bool, handle func(ctx context.Context, c *Call, q Q, body B) (any, error)) {
-	x := Route{Method: method, Path: path, Summary: summary, Query: typeOf[Q](), Body: typeOf[B](), Answer: typeOf[A](), Stream: stream}
+func addRoute[Q, B, A any](r *routes, method, path, media, summary string, handle func(ctx context.Context, c *Call, q Q, body B) (any, error)) {
+	x := Route{Method: method, Path: path, Summary: summary, Query: typeOf[Q](), Body: typeOf[B](), Answer: typeOf[A](), Media: media}
 	x.Handle = func(ctx context.Context, c *Call) (any, error) {
 		var q Q
 		if err := readQuery(c.r, &q); err != nil {
@@ -49,24 +57,24 @@ func addRoute[Q, B, A any](r *routes, method, path, summary string, stream bool,
 				return nil, err
 			}
 		}
-		return handle(core.WithActor(ctx, c.Caller.String()), c, q, body)
+		return handle(rights.With(core.WithActor(ctx, c.Principal.Name), c.Principal), c, q, body)
 	}
 	r.all = append(r.all, x)
 }
 
 // get adds a route that reads.
 func get[Q, A any](r *routes, path, summary string, handle func(context.Context, Q) (A, error)) {
-	addRoute[Q, none, A](r, http.MethodGet, path, summary, false, func(ctx context.Context, _ *Call, q Q, _ none) (any, error) { return handle(ctx, q) })
+	addRoute[Q, none, A](r, http.MethodGet, path, mediaJSON, summary, func(ctx context.Context, _ *Call, q Q, _ none) (any, error) { return handle(ctx, q) })
 }
 
 // post adds a route that changes something.
 func post[B, A any](r *routes, path, summary string, handle func(context.Context, B) (A, error)) {
-	addRoute[none, B, A](r, http.MethodPost, path, summary, false, func(ctx context.Context, _ *Call, _ none, body B) (any, error) { return handle(ctx, body) })
+	addRoute[none, B, A](r, http.MethodPost, path, mediaJSON, summary, func(ctx context.Context, _ *Call, _ none, body B) (any, error) { return handle(ctx, body) })
 }
 
 // stream adds a route whose answer is a stream of lines.
 func stream[Q, B, L any](r *routes, method, path, summary string, handle func(ctx context.Context, q Q, body B, send func(*L) error) error) {
-	addRoute[Q, B, L](r, method, path, summary, true, func(ctx context.Context, c *Call, q Q, body B) (any, error) {
+	addRoute[Q, B, L](r, method, path, mediaLines, summary, func(ctx context.Context, c *Call, q Q, body B) (any, error) {
 		return nil, handle(ctx, q, body, func(line *L) error { return c.Send(line) })
 	})
 }

@@ -168,7 +168,20 @@ type Differing struct {
 	Why     string       `json:"why"`     // the problem, one word, and its detail
 }
 
-// Event is what happened at a site while a client follows its runs.
+// EventLine is one line of GET /v1/events. Without an event and without missed it says only that the Core is alive.
+type EventLine struct {
+	ID     string  `json:"id,omitempty"` // for Last-Event-ID
+	Event  *Event  `json:"event,omitempty"`
+	Missed *Missed `json:"missed,omitempty"`
+}
+
+// Missed says that a client missed events: read the state again.
+type Missed struct {
+	Count     uint64 `json:"count,omitempty"`     // how many, of all kinds and sites
+	Restarted bool   `json:"restarted,omitempty"` // the Core has restarted since; how many is unknown
+}
+
+// Event is what happened at a site.
 type Event struct {
 	At       time.Time      `json:"at"`
 	Kind     string         `json:"kind"`

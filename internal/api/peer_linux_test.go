@@ -68,3 +68,28 @@ func TestAnotherAccountIsRefused(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestRootIsNamedByItsLogin checks that the audit names who signed in, and not only root.
+func TestRootIsNamedByItsLogin(t *testing.T) {
+	dir := t.TempDir()
+	for pid, files := range map[string]map[string]string{
+		"1": {"loginuid": "1000", "environ": ""},
+		"2": {"loginuid": "4294967295", "environ": "A=b\x00SUDO_UID=1001\x00"},
+		"3": {"environ": "SUDO_UID=1001"},
+		"4": {"loginuid": "4294967295", "environ": "XSUDO_UID=1\x00SUDO_UID=x\nadmin\x00"},
+	} {
+		if err := os.Mkdir(filepath.Join(dir, pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, pid, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for pid, want := range map[int]string{1: "1000", 2: "1001", 3: "1001", 4: "", 5: ""} {
+		if got := loginOf(dir, pid); got != want {
+			t.Errorf("process %d: login %q, want %q", pid, got, want)
+		}
+	}
+}

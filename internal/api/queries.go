@@ -17,6 +17,20 @@ type AllQuery struct {
 	All bool `query:"all" doc:"also those that have ended"`
 }
 
+// SitesQuery selects sites, in the order of the configuration.
+type SitesQuery struct {
+	Scope
+	After string `query:"after" doc:"only sites after this one: the last of the page before"`
+	Limit int    `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: all"`
+}
+
+// IncidentsQuery selects incidents, the newest first.
+type IncidentsQuery struct {
+	AllQuery
+	After int `query:"after" min:"1" max:"9007199254740991" doc:"only incidents after this id: the last of the page before"`
+	Limit int `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: all"`
+}
+
 // WhereQuery names a file of a channel.
 type WhereQuery struct {
 	Channel string `query:"channel" doc:"the channel"`
@@ -37,6 +51,7 @@ type RunsQuery struct {
 	Core  bool       `query:"core" doc:"only the Core's own runs"`
 	State runs.State `query:"state" doc:"only runs that ended so"`
 	Open  bool       `query:"open" doc:"only runs under way"`
+	After string     `query:"after" doc:"only runs after this id: the last of the page before"`
 	Limit int        `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: 1000"`
 }
 
@@ -59,6 +74,7 @@ type AuditQuery struct {
 	What   string `query:"what" doc:"only this action"`
 	Object string `query:"object" doc:"only about this object"`
 	Reads  bool   `query:"reads" doc:"also reads of the vault, which are frequent"`
+	After  int    `query:"after" min:"1" max:"9007199254740991" doc:"only entries after this id: the last of the page before"`
 	Limit  int    `query:"limit" min:"1" max:"100000" doc:"at most so many; absent: 1000"`
 }
 
@@ -68,6 +84,15 @@ type LogsQuery struct {
 	Period
 	Run  string `query:"run" doc:"only of this run"`
 	Core bool   `query:"core" doc:"only the Core's own runs"`
+}
+
+// EventsQuery selects events. Empty fields match all.
+type EventsQuery struct {
+	Domain  string `query:"domain" doc:"only of this domain"`
+	Site    string `query:"site" doc:"only of this site"`
+	Channel string `query:"channel" doc:"only of this channel"`
+	Kind    string `query:"kind" doc:"only of this kind"`
+	After   string `query:"after" doc:"only after the event with this id; the header Last-Event-ID counts before it"`
 }
 
 // FollowQuery chooses whether the answer follows the runs.

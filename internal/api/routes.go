@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the description of the contract
 	"encoding/json"
@@ -11,11 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"nightferry/internal/apitokens"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
+	"nightferry/internal/rights"
 	"nightferry/internal/runs"
 )
 
@@ -24,14 +27,15 @@ import (
 //go:embed openapi.json
 var description json.RawMessage
 
-// Routes returns the routes of a Core. Each call runs as the caller that the
-// system names.
+// Routes returns the routes of a Core. Each call runs with the rights of its principal.
 func Routes(b Backend) []Route {
-	r := &routes{b: b}
+	r := &routes{b: Guarded(b)}
 	r.addViews()
 	r.addRecords()
 	r.addChanges()
 	r.addOrders()
+	r.addEvents()
+	r.addTokens()
 	return r.all
 }
 
@@ -44,14 +48,17 @@ type routes struct {
 func (r *routes) addViews() {
 	b := r.b
 	get(r, "/v1/openapi.json", "Description of this interface", func(context.Context, none) (json.RawMessage, error) { return description, nil })
-	get(r, "/v1/health", "Whether the Core works", func(ctx context.Context, _ none) (Health, error) { return Health(b.Process.Health(ctx)), nil })
+	get(r, "/v1/health", "Whether the Core works", func(ctx context.Context, _ none) (Health, error) {
+		h, err := b.Process.Health(ctx)
+		return Health(h), err
+	})
 	get(r, "/v1/status", "The fleet in numbers", func(ctx context.Context, _ none) (Status, error) {
 		s, err := b.Fleet.Status(ctx)
 		return viewOf(s, err, statusOf)
 	})
-	get(r, "/v1/sites", "The sites of a scope, with the state of each channel", func(ctx context.Context, q Scope) ([]Site, error) {
-		list, err := b.Fleet.Sites(ctx, fleet.Scope(q))
-		return viewsOf(list, err, siteOf)
+	get(r, "/v1/sites", "The sites of a scope, with the state of each channel", func(ctx context.Context, q SitesQuery) ([]Site, error) {
+		list, err := b.Fleet.Sites(ctx, fleet.Scope(q.Scope))
+		return viewsOf(pageOf(list, q.After, q.Limit, func(s *query.SiteStatus) string { return s.Site }), err, siteOf)
 	})
 	get(r, "/v1/why", "Why channels are not current, since when, and what to do", func(ctx context.Context, q Scope) ([]Reason, error) {
 		list, err := b.Fleet.Why(ctx, fleet.Scope(q))
@@ -61,10 +68,13 @@ func (r *routes) addViews() {
 		list, err := b.Fleet.Where(ctx, q.Channel, q.Path)
 		return viewsOf(list, err, placeOf)
 	})
-	get(r, "/v1/tasks", "The Core's periodic tasks", func(context.Context, none) ([]Task, error) { return listOf(b.Process.Tasks(), taskOf), nil })
-	get(r, "/v1/incidents", "Incidents, the newest first", func(ctx context.Context, q AllQuery) ([]Incident, error) {
+	get(r, "/v1/tasks", "The Core's periodic tasks", func(ctx context.Context, _ none) ([]Task, error) {
+		list, err := b.Process.Tasks(ctx)
+		return viewsOf(list, err, taskOf)
+	})
+	get(r, "/v1/incidents", "Incidents, the newest first", func(ctx context.Context, q IncidentsQuery) ([]Incident, error) {
 		list, err := b.Fleet.Incidents(ctx, q.All)
-		return viewsOf(list, err, incidentOf)
+		return viewsOf(pageOf(list, q.After, q.Limit, func(i *query.Incident) int { return int(i.ID) }), err, incidentOf)
 	})
 	get(r, "/v1/halts", "Halt orders, and how each site obeys", func(ctx context.Context, q AllQuery) ([]Halt, error) {
 		list, err := b.Halts.List(ctx, q.All)
@@ -85,9 +95,16 @@ func (r *routes) addViews() {
 func (r *routes) addRecords() {
 	b := r.b
 	get(r, "/v1/runs", "Runs, the newest first", func(ctx context.Context, q RunsQuery) ([]Run, error) {
-		found, err := b.Records.Runs(ctx, ledger.RunFilter{Domain: q.Domain, Site: q.Site, Channel: q.Channel, Core: q.Core,
+		var after runs.ID
+		if q.After != "" {
+			var err error
+			if after, err = runs.ParseID(q.After); err != nil {
+				return nil, badQuery("after: %v", err)
+			}
+		}
+		found, err := b.Records.Runs(ctx, ledger.RunFilter{After: after, Domain: q.Domain, Site: q.Site, Channel: q.Channel, Core: q.Core,
 			State: q.State, Open: q.Open, Since: q.Since, Until: q.Until, Limit: q.Limit})
-		if err == nil && len(found) == 0 {
+		if err == nil && len(found) == 0 && q.After == "" {
 			err = r.checkKnown(ctx, q.Scope)
 		}
 		return viewsOf(found, err, runOf)
@@ -102,9 +119,9 @@ func (r *routes) addRecords() {
 		return viewsOf(found, err, exceptionOf)
 	})
 	get(r, "/v1/audit", "Audit entries, the newest first", func(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
-		found, err := b.Records.Deeds(ctx, ledger.DeedFilter{Who: q.Who, What: q.What, Object: q.Object,
+		found, err := b.Records.Deeds(ctx, ledger.DeedFilter{After: int64(q.After), Who: q.Who, What: q.What, Object: q.Object,
 			NoReads: !q.Reads && q.What == "", Since: q.Since, Until: q.Until, Limit: q.Limit})
-		if err == nil && len(found) == 0 {
+		if err == nil && len(found) == 0 && q.After == 0 {
 			err = r.checkDeed(ctx, q.What)
 		}
 		return viewsOf(found, err, auditEntryOf)
@@ -212,6 +229,34 @@ func (r *routes) addChanges() {
 	})
 }
 
+// addTokens are the routes of API tokens.
+func (r *routes) addTokens() {
+	b := r.b
+	get(r, "/v1/access", "API tokens, with those that ended", func(ctx context.Context, _ none) ([]APIToken, error) {
+		list, err := b.Tokens.List(ctx)
+		return viewsOf(list, err, apiTokenOf)
+	})
+	post(r, "/v1/access/create", "Create an API token", func(ctx context.Context, q APITokenRequest) (NewAPIToken, error) {
+		role, err := rights.ParseRole(q.Role)
+		if err != nil {
+			return NewAPIToken{}, badQuery("%v", err)
+		}
+		text, t, err := b.Tokens.Issue(ctx, apitokens.Request{Name: q.Name, Role: role, Scope: rights.Scope{Domain: q.Domain, Region: q.Region}, Life: time.Duration(q.Life)})
+		var invalid *apitokens.InvalidError
+		if errors.As(err, &invalid) {
+			err = badQuery("%v", err)
+		}
+		if err != nil {
+			return NewAPIToken{}, err
+		}
+		return NewAPIToken{apiTokenOf(&t), text}, nil
+	})
+	post(r, "/v1/access/revoke", "Revoke an API token", func(ctx context.Context, q APITokenID) (APIToken, error) {
+		t, err := b.Tokens.Revoke(ctx, q.ID)
+		return viewOf(&t, err, apiTokenOf)
+	})
+}
+
 // addOrders are the routes that let sites and channels move, or stop.
 func (r *routes) addOrders() {
 	b := r.b
@@ -240,6 +285,19 @@ func (r *routes) addOrders() {
 			return b.Orders.Verify(ctx, core.VerifyRequest{Scope: scope, Full: q.Full, Repair: q.Repair})
 		}
 		return r.followRuns(ctx, f, scope, send, order, func(ev core.Event) error { return r.sendDifferences(ctx, send, ev) })
+	})
+}
+
+// addEvents is the route that sends events as they happen.
+func (r *routes) addEvents() {
+	addRoute[EventsQuery, none, Event](r, http.MethodGet, "/v1/events", mediaEvents, "Events as they happen, for EventSource", func(ctx context.Context, c *Call, q EventsQuery, _ none) (any, error) {
+		after := cmp.Or(c.r.Header.Get("Last-Event-ID"), q.After)
+		return nil, r.b.Events.Follow(ctx, after, func(l *EventLine) error {
+			if l.Event != nil && !q.matches(l.Event) {
+				return nil
+			}
+			return c.SendEvent(l)
+		})
 	})
 }
 

@@ -1,14 +1,22 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"nightferry/internal/rights"
 )
 
 // ServerOptions say what is served.
@@ -16,28 +24,74 @@ type ServerOptions struct {
 	Routes []Route
 	// Now is the time by which writes to clients are bounded.
 	Now func() time.Time
+	// Tokens checks the tokens of clients that send one. Nil: none is good.
+	Tokens TokenChecker
+
+	bodyWithin, writeWithin time.Duration // 0: the constants; tests choose others
 	// Explain turns an error into what the client is told. It must hold no
 	// secret. Nil: code failed and the error's own text.
 	Explain func(error) *Error
 }
 
+// TokenChecker tells who a token belongs to. *apitokens.Service is one.
+type TokenChecker interface {
+	Check(text string) (rights.Principal, bool)
+	SaveUses(ctx context.Context) error
+}
+
+// principalOf returns the principal of a request: that of its token, else the caller's. ok is false if it has a token
+// that is not good. A token lowers the rights of a caller of the local socket, and names it in the audit.
+func (o *ServerOptions) principalOf(req *http.Request, caller Caller) (_ rights.Principal, ok bool) {
+	given, present := req.Header["Authorization"]
+	if !present {
+		return caller.principal(), true
+	}
+	if len(given) == 1 && o.Tokens != nil {
+		if scheme, text, _ := strings.Cut(given[0], " "); strings.EqualFold(scheme, "Bearer") {
+			return o.Tokens.Check(text)
+		}
+	}
+	return rights.Principal{}, false
+}
+
+// saveWithin bounds the record of a token's use, which follows the answer.
+const saveWithin = 5 * time.Second
+
+// refuseToken answers a request with a token that is not good. It says nothing else.
+func refuseToken(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	w.Header().Set("Connection", "close")
+	writeJSON(w, http.StatusUnauthorized, &Error{Code: "denied", Message: "the API token is not good", Fix: "ask an administrator of the Core for a new one: nightferry access create"})
+}
+
 // Call is one question, and the way to stream an answer to it.
 type Call struct {
-	Caller Caller
+	Principal rights.Principal
 
 	now    func() time.Time
 	r      *http.Request
 	w      http.ResponseWriter
+	writes time.Duration // bounds each write
+	body   []byte        // whole; empty: none
 	mu     sync.Mutex
-	stream bool
+	stream bool        // a line was sent
+	events bool        // an event was sent
+	valid  func() bool // whether the token is still good; nil: there is none
 }
+
+// errTokenEnded ends a stream whose token has expired or was revoked.
+var errTokenEnded = &Error{Code: "denied", Message: "the API token has expired or was revoked", Fix: "ask an administrator of the Core for a new one"}
 
 // Read decodes the call's body, strictly: what the server does not know is an
 // error, since ignoring it could do more than was asked for.
 func (c *Call) Read(v any) error {
-	d := json.NewDecoder(c.r.Body)
+	d := json.NewDecoder(bytes.NewReader(c.body))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	err := d.Decode(v)
+	if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("more than one JSON value")
+	}
+	if err != nil {
 		return &Error{Code: "usage", Message: fmt.Sprintf("read the request: %v", err), Fix: "use the nightferry command of the same version as the running Core"}
 	}
 	return nil
@@ -48,31 +102,86 @@ func (c *Call) Read(v any) error {
 func (c *Call) Send(v any) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.valid != nil && !c.valid() {
+		return errTokenEnded
+	}
 	if !c.stream {
 		c.stream = true
-		c.w.Header().Set("Content-Type", "application/x-ndjson")
+		c.w.Header().Set("Content-Type", mediaLines)
 	}
 	return c.writeLine(line{Line: v})
 }
 
-func (c *Call) writeLine(l any) error {
-	b, err := json.Marshal(l)
+// SendEvent streams one server-sent event.
+func (c *Call) SendEvent(l *EventLine) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.valid != nil && !c.valid() {
+		return errTokenEnded
+	}
+	if !c.events {
+		c.events = true
+		c.w.Header().Set("Content-Type", mediaEvents)
+		c.w.Header().Set("Cache-Control", "no-store")
+	}
+	switch {
+	case l.Event != nil:
+		return c.writeText(fmt.Sprintf("id: %s\nevent: %s\ndata: ", l.ID, l.Event.Kind), l.Event, "\n\n")
+	case l.Missed != nil:
+		return c.writeText("event: missed\ndata: ", l.Missed, "\n\n")
+	}
+	return c.writeBytes([]byte(": alive\n\n"))
+}
+
+func (c *Call) writeLine(l any) error { return c.writeText("", l, "\n") }
+
+// writeText writes v as JSON, which has no line breaks, between two texts.
+func (c *Call) writeText(before string, v any, after string) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode an answer: %w", err)
 	}
+	return c.writeBytes(slices.Concat([]byte(before), b, []byte(after)))
+}
+
+func (c *Call) writeBytes(b []byte) error {
 	rc := http.NewResponseController(c.w)
-	if err := rc.SetWriteDeadline(c.now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := rc.SetWriteDeadline(c.now().Add(c.writes)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	if _, err := c.w.Write(append(b, '\n')); err != nil {
+	if _, err := c.w.Write(b); err != nil {
 		return err
 	}
 	return rc.Flush()
 }
 
-// writeWithin bounds each write to a client, so that one that stops reading
-// frees what its answer holds.
-const writeWithin = 30 * time.Second
+// Bounds of a connection, so that a client that stops reading or writing frees what
+// it holds.
+const (
+	writeWithin  = 30 * time.Second // for each write to a client
+	headerWithin = 10 * time.Second
+	bodyWithin   = 10 * time.Second // for the whole body of a request
+	idleWithin   = 2 * time.Minute
+	maxHeader    = 16 << 10 // bytes
+)
+
+// readBody reads the body of a request, before its handler runs. Later reads would need a
+// deadline of their own: one for the whole request would end streams.
+func (c *Call) readBody(within time.Duration) error {
+	if c.r.Body == http.NoBody {
+		return nil
+	}
+	rc := http.NewResponseController(c.w)
+	if err := rc.SetReadDeadline(c.now().Add(within)); err != nil {
+		return fmt.Errorf("bound the request: %w", err)
+	}
+	var err error
+	if c.body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBody)); err != nil {
+		c.w.Header().Set("Connection", "close")
+		return &Error{Code: "usage", Message: fmt.Sprintf("read the request: %v", err), Fix: fmt.Sprintf("send a body of at most %d bytes within %s", MaxBody, within)}
+	}
+	return rc.SetReadDeadline(time.Time{})
+}
 
 // line is how a stream travels: a stream that does not close with end or error
 // was cut off, and the client must not take it for whole.
@@ -94,9 +203,12 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	mux := http.NewServeMux()
 	for _, r := range o.Routes {
 		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
-			caller, _ := req.Context().Value(callerKey{}).(Caller) // known has seen to it
-			req.Body = http.MaxBytesReader(w, req.Body, MaxBody)
-			serveCall(&Call{Caller: caller, now: o.Now, r: req, w: w}, r.Handle, explain)
+			p, _ := req.Context().Value(principalKey{}).(rights.Principal) // identify has seen to it
+			c := &Call{Principal: p, now: o.Now, r: req, w: w, writes: cmp.Or(o.writeWithin, writeWithin)}
+			if req.Header.Get("Authorization") != "" {
+				c.valid = func() bool { _, ok := o.principalOf(req, Caller{}); return ok }
+			}
+			serveCall(c, cmp.Or(o.bodyWithin, bodyWithin), r.Handle, explain)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -105,8 +217,10 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	})
 	// What one waits for ends with ctx at once, what one is doing may finish.
 	s := &http.Server{
-		Handler:           knownCallers(mux),
-		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           knownCallers(o.identify(mux)),
+		ReadHeaderTimeout: headerWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			g, ok := c.(guest)
@@ -135,13 +249,20 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	return err
 }
 
-func serveCall(c *Call, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
-	v, err := handle(c.r.Context(), c)
+func serveCall(c *Call, within time.Duration, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
+	err := c.readBody(within)
+	var v any
+	if err == nil {
+		v, err = handle(c.r.Context(), c)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var told *Error
 	if err != nil && !errors.As(err, &told) {
 		told = explain(err)
+	}
+	if c.events {
+		return // a client of events reconnects, whatever has ended them
 	}
 	if c.stream {
 		_ = c.writeLine(line{Error: told, End: told == nil}) // a client that has gone hears nothing
@@ -152,18 +273,53 @@ func serveCall(c *Call, handle func(context.Context, *Call) (any, error), explai
 		writeJSON(c.w, httpStatus(told.Code), told)
 		return
 	}
-	writeJSON(c.w, http.StatusOK, v)
+	c.writeAnswer(v)
+}
+
+// writeAnswer writes the answer, and to a GET its ETag. A client that already has that answer gets
+// none again.
+func (c *Call) writeAnswer(v any) {
+	code, b := encode(http.StatusOK, v)
+	if c.r.Method == http.MethodGet && code == http.StatusOK {
+		tag := fmt.Sprintf("\"%x\"", sha256.Sum256(b))
+		c.w.Header().Set("ETag", tag)
+		c.w.Header().Set("Cache-Control", "no-cache")
+		if hasTag(c.r.Header.Values("If-None-Match"), tag) {
+			c.w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	writeBytes(c.w, code, b)
+}
+
+// hasTag reports whether the values of If-None-Match name a tag.
+func hasTag(values []string, tag string) bool {
+	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if part = strings.TrimPrefix(strings.TrimSpace(part), "W/"); part == tag || part == "*" {
+			return true
+		}
+	}
+	return false
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
+	code, b := encode(code, v)
+	writeBytes(w, code, b)
+}
+
+func encode(code int, v any) (int, []byte) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		code = http.StatusInternalServerError
 		b, _ = json.Marshal(&Error{Code: "failed", Message: "encode the answer: " + err.Error()})
 	}
+	return code, append(b, '\n')
+}
+
+func writeBytes(w http.ResponseWriter, code int, b []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(b, '\n'))
+	_, _ = w.Write(b)
 }
 
 // knownCallers lets only callers in whom the system has named and whom peer allows.
@@ -177,6 +333,27 @@ func knownCallers(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, req)
+	})
+}
+
+type principalKey struct{}
+
+// identify finds the principal of each request. Nothing of a request whose token is not good is looked at.
+func (o *ServerOptions) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		caller, _ := req.Context().Value(callerKey{}).(Caller) // knownCallers has seen to it
+		p, ok := o.principalOf(req, caller)
+		if !ok {
+			refuseToken(w)
+			return
+		}
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), principalKey{}, p)))
+		if req.Header.Get("Authorization") != "" {
+			_ = http.NewResponseController(w).Flush() // the client has its answer before its use is recorded
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), saveWithin)
+			defer cancel()
+			_ = o.Tokens.SaveUses(ctx) // the next use repeats it
+		}
 	})
 }
 

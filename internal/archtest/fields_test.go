@@ -25,6 +25,8 @@ var allowedFields = map[string]string{
 	"bus.ServerOptions.MaxConnections": "an option that only tests set",
 	"service.Config.Password":          "an option that only tests set",
 	"spool.Options.MaxBytes":           "an option that only tests set",
+	"api.ServerOptions.bodyWithin":     "an option that only tests set",
+	"api.ServerOptions.writeWithin":    "an option that only tests set",
 
 	"durable.Op.Data": "observers in tests read it",
 	"durable.Op.Kind": "observers in tests read it",
@@ -47,10 +49,9 @@ var allowedFields = map[string]string{
 	"wire.Hello.Generation": "the message carries it, and the Core does not look at it yet",
 	"wire.URLs.ID":          "the message carries it, and the Core does not look at it yet",
 
-	"api.Caller.PID":      "for whoever calls the room",
 	"api.Route.Answer":    "the test that generates openapi.json reads it",
 	"api.Route.Query":     "the test that generates openapi.json reads it",
-	"api.Route.Stream":    "the test that generates openapi.json reads it",
+	"api.Route.Media":     "the test that generates openapi.json reads it",
 	"api.Route.Summary":   "the test that generates openapi.json reads it",
 	"api.parameter.doc":   "the test that generates openapi.json reads it",
 	"api.parameter.kind":  "the test that generates openapi.json reads it",

@@ -52,6 +52,7 @@ var rooms = []room{
 	{"internal/window", formats, "when a channel may move: wall-clock windows, the dark, rates and cadences"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
+	{"internal/rights", packed, "who may do what: roles, and the sites that they are over"},
 	{"internal/kinds", formats, "the kinds of incidents: cause, remedy, and how each one ends"},
 	{"internal/runs", formats, "the nouns of a run: states, counts, totals, progress"},
 
@@ -83,6 +84,7 @@ var rooms = []room{
 
 	{"internal/tasks", services, "periodic work: name, period, bound, last success, and what is overdue"},
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
+	{"internal/apitokens", services, "API tokens: issued once, checked by their hash, revoked"},
 	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/incarnation", services, "the number of this Core's life, and which of two Cores acts"},
 	{"internal/heads", services, "each channel's newest release, and the import of heads from the store into the ledger"},

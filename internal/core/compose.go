@@ -75,6 +75,8 @@ func (c *Core) composeParts() {
 	b.o, b.settings, b.storage, b.access, b.fleet, b.states, b.down = &c.o, &c.settings, &c.storage, a, &c.fleet, &c.states, &c.down
 	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.queueMessage
 
+	c.Rights = Rights{&c.settings, &c.notices}
+
 	o := &c.Orders
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, c.newest, c.desired, q
 	o.acts = c.incarnation.Acts

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/apitokens"
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/enrolment"
@@ -41,6 +42,8 @@ type Core struct {
 	// What people and programs ask of the Core.
 	Query     *query.Service
 	Orders    Orders
+	Rights    Rights
+	Tokens    *apitokens.Service
 	Halts     Halts
 	Enrolment *enrolment.Service
 	Publisher Publisher

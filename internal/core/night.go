@@ -74,7 +74,7 @@ func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if limit.Until != 0 {
 		what += " until " + unixTime(limit.Until).Format(time.RFC3339)
 	}
-	if err := q.notices.Audit(ctx, "limit", scopeText(r.Scope), what); err != nil {
+	if err := q.notices.Audit(ctx, "limit", r.Scope.String(), what); err != nil {
 		return nil, err
 	}
 	if err := q.updateDesired(ctx, ch); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"nightferry/internal/apitokens"
 	"nightferry/internal/bucket"
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
@@ -228,6 +229,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}
 	c.openHalts(ctx)
 	c.composeParts()
+	if c.Tokens, err = apitokens.Open(ctx, apitokens.Options{Store: &c.ledger.APITokens, Now: o.Now, Audit: c.notices.Audit}); err != nil {
+		return nil, err
+	}
 	if full {
 		c.notices.LedgerFailed(ledger.ErrFull)
 	}

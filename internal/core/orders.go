@@ -83,7 +83,7 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 	if len(ch.Requests) == 0 {
 		return nil, fmt.Errorf("%s: no site of this scope holds a channel", verb)
 	}
-	if err := q.notices.Audit(ctx, verb, scopeText(scope), detail); err != nil {
+	if err := q.notices.Audit(ctx, verb, scope.String(), detail); err != nil {
 		return nil, err
 	}
 	if err := q.updateDesired(ctx, ch); err != nil {
@@ -108,19 +108,6 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 		}
 	}
 	return out, nil
-}
-
-func scopeText(s fleet.Scope) string {
-	t := ""
-	for _, p := range []struct{ k, v string }{{"domain", s.Domain}, {"region", s.Region}, {"site", s.Site}, {"channel", s.Channel}} {
-		if p.v != "" {
-			t += " " + p.k + " " + p.v
-		}
-	}
-	if t == "" {
-		return "all"
-	}
-	return t[1:]
 }
 
 // VerifyRequest asks sites to compare their files with their release now.

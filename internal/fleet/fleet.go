@@ -134,6 +134,20 @@ type Scope struct {
 	Domain, Region, Site, Channel string
 }
 
+// String lists the fields that are set, such as "region ap channel package", or returns "all".
+func (s Scope) String() string {
+	t := ""
+	for _, p := range []struct{ k, v string }{{"domain", s.Domain}, {"region", s.Region}, {"site", s.Site}, {"channel", s.Channel}} {
+		if p.v != "" {
+			t += " " + p.k + " " + p.v
+		}
+	}
+	if t == "" {
+		return "all"
+	}
+	return t[1:]
+}
+
 // UnknownError reports a name that the configuration does not contain.
 type UnknownError struct {
 	What string // site, channel, region or domain

@@ -72,6 +72,9 @@ func tryCall(socket, call string) string {
 		return hungUp(err)
 	}
 	defer res.Body.Close()
+	if res.Header.Get("Content-Type") == "text/event-stream" {
+		return open // it has no end
+	}
 	b, err := io.ReadAll(res.Body)
 	switch {
 	case res.StatusCode == http.StatusForbidden:

@@ -78,6 +78,9 @@ func (l *Ledger) Deeds(ctx context.Context, f DeedFilter) ([]Deed, error) {
 			c.addTerm(t.column+" = ?", t.value)
 		}
 	}
+	if f.After != 0 {
+		c.addTerm("(at, id) < (SELECT at, id FROM audit WHERE id = ?)", f.After)
+	}
 	if f.NoReads {
 		c.addTerm("what <> 'vault get'")
 	}

@@ -31,6 +31,7 @@ type Ledger struct {
 	Incidents    Incidents    // with their members
 	Halts        Halts        // halt orders and who obeys them
 	Measurements Measurements // of the Core's own sources
+	APITokens    APITokens    // of the HTTP interface
 }
 
 // Stores of one family of tables each. They share the ledger's writer.
@@ -43,6 +44,8 @@ type (
 	Halts struct{ db *database }
 	// Measurements keeps the Core's measurements of its own sources.
 	Measurements struct{ db *database }
+	// APITokens keeps tokens of the HTTP interface.
+	APITokens struct{ db *database }
 )
 
 // database is the file and its one writer.
@@ -86,7 +89,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
 	db := &database{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
-	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}}
+	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}}
 	defer func() {
 		if err != nil {
 			_ = l.db.closeFiles() // the first error is more useful

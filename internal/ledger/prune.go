@@ -70,6 +70,7 @@ var ages = []struct {
 	{"incidents", "resolved > 0 AND resolved < ?1", keepSummaries, false},
 	{"halts", "resumed > 0 AND resumed < ?1", keepSummaries, false},
 	{"tokens", "max(expires, used) < ?1", keepSummaries, false},
+	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepSummaries, false},
 	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepSummaries, false},
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepSummaries, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepSummaries, true},

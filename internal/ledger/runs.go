@@ -78,6 +78,9 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	if f.Core {
 		c.addTerm("domain = '' AND site = ''")
 	}
+	if !f.After.IsZero() {
+		c.addTerm("(started, seq) < (SELECT started, seq FROM runs WHERE id = ?)", f.After[:])
+	}
 	if f.State != "" {
 		c.addTerm("state = ?", string(f.State))
 	}

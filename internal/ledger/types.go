@@ -233,7 +233,8 @@ type Run struct {
 // RunFilter selects runs; zero fields match all.
 type RunFilter struct {
 	Domain, Site, Channel string
-	Core                  bool // only the Core's own runs
+	Core                  bool  // only the Core's own runs
+	After                 RunID // only runs that come after this one in the list; a run that is gone ends the list
 	State                 runs.State
 	Open                  bool      // only unfinished runs
 	Since, Until          time.Time // by start; Until is excluded
@@ -350,6 +351,7 @@ type Deed struct {
 type DeedFilter struct {
 	Who, What, Object string
 	NoReads           bool      // omit reads of the vault, which are frequent
+	After             int64     // only entries that come after this one in the list; 0: from the first
 	Since, Until      time.Time // Until is excluded
 	Limit             int       // maximum number, newest first; 0: 1 000
 }
