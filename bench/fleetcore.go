@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"nightferry/internal/api"
-	"nightferry/internal/core"
-	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 )
 
@@ -166,8 +164,8 @@ func (c *fleetCore) publish(ctx context.Context, channel string) error {
 }
 
 // tokens issues an enrollment token for each site of a region.
-func (c *fleetCore) tokens(ctx context.Context, region string, n int) ([]core.IssuedToken, error) {
-	out, err := c.client.Tokens(ctx, api.TokenRequest{Wave: n, Scope: fleet.Scope{Region: region}, Life: ledger.Seconds(time.Hour)})
+func (c *fleetCore) tokens(ctx context.Context, region string, n int) ([]api.IssuedToken, error) {
+	out, err := c.client.Tokens(ctx, api.TokenRequest{Wave: n, Scope: api.Scope{Region: region}, Life: ledger.Seconds(time.Hour)})
 	if err != nil {
 		return nil, fmt.Errorf("issue tokens: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/api"
 	"nightferry/internal/fleet"
-	"nightferry/internal/query"
 )
 
 // realAgents enrols and starts the real agents and publishes a release for them. It waits until each has attested the
@@ -26,7 +26,7 @@ func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, re
 	}
 	if err := c.until(ctx, "the agents to connect", 500*time.Millisecond, func() (bool, error) {
 		list, err := c.sites(ctx, agents)
-		return err == nil && !slices.ContainsFunc(list, func(s query.SiteStatus) bool { return !s.Connected }), err
+		return err == nil && !slices.ContainsFunc(list, func(s api.Site) bool { return !s.Connected }), err
 	}); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (b *bench) startAgents(ctx context.Context, c *fleetCore, region string, n 
 }
 
 // sites requests the status of the real sites. It fails if an agent has ended.
-func (c *fleetCore) sites(ctx context.Context, agents []*process) (out []query.SiteStatus, err error) {
+func (c *fleetCore) sites(ctx context.Context, agents []*process) (out []api.Site, err error) {
 	for _, p := range agents {
 		select {
 		case <-p.ended:
@@ -111,7 +111,7 @@ func (b *bench) converge(ctx context.Context, c *fleetCore, agents []*process, r
 	began := time.Now()
 	if err := c.until(ctx, "the agents to hold the release", 500*time.Millisecond, func() (bool, error) {
 		list, err := c.sites(ctx, agents)
-		return err == nil && !slices.ContainsFunc(list, func(s query.SiteStatus) bool {
+		return err == nil && !slices.ContainsFunc(list, func(s api.Site) bool {
 			return len(s.Channels) != 1 || s.Channels[0].Holds != 1 || s.Channels[0].State != "current" || s.Spooled > 0
 		}), err
 	}); err != nil {

@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"nightferry/internal/api"
 	"nightferry/internal/halt"
-	"nightferry/internal/query"
 )
 
 // The part halt: how much moves, how fast, and how long it is watched.
@@ -222,7 +222,7 @@ func (f *haltFleet) haltByStore(ctx context.Context, res *haltResult) (err error
 func (f *haltFleet) untilAllMove(ctx context.Context) error {
 	if err := f.core.until(ctx, "content to move to all", 500*time.Millisecond, func() (bool, error) {
 		list, err := f.core.sites(ctx, f.moving)
-		return err == nil && !slices.ContainsFunc(list, func(s query.SiteStatus) bool {
+		return err == nil && !slices.ContainsFunc(list, func(s api.Site) bool {
 			return len(s.Channels) != 1 || s.Channels[0].Progress == nil || s.Channels[0].Progress.BytesDone == 0
 		}), err
 	}); err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 	"nightferry/internal/pack"
@@ -139,7 +140,7 @@ func buildIndex(ctx context.Context, s bucket.Store, n int) error {
 	if _, err := s.Put(ctx, repo.SegmentKey(ref.Digest), bucket.Body{R: f, Size: ref.Size, SHA256: ref.Digest}, bucket.Cond{}); err != nil {
 		return err
 	}
-	_, err = r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error {
+	_, err = r.ReplaceRoot(ctx, func(root *index.Root, _ clock.Store) error {
 		root.Segments = append(root.Segments, ref)
 		return nil
 	})

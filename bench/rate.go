@@ -12,8 +12,6 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
-	"nightferry/internal/fleet"
-	"nightferry/internal/query"
 )
 
 // The part rate: one site with two runs and all of their connections. The limits change during the transfers.
@@ -75,7 +73,7 @@ func (b *bench) ratePart(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, agent.stop()) }()
 	if err := c.until(ctx, "both channels to move", 200*time.Millisecond, func() (bool, error) {
-		var list []query.SiteStatus
+		var list []api.Site
 		err := c.client.Call(ctx, "GET", "/v1/sites", nil, nil, &list)
 		if err != nil || len(list) != 1 {
 			return false, err
@@ -206,7 +204,7 @@ func (c *fleetCore) rateAgent(ctx context.Context) (*process, error) {
 
 // limit does the same as `nightferry limit`.
 func (c *fleetCore) limit(ctx context.Context, bits int64) error {
-	in := core.LimitRequest{Scope: fleet.Scope{Region: realRegion}, Rate: fmt.Sprintf("%dkbit", bits/1000)}
+	in := api.LimitRequest{Scope: api.Scope{Region: realRegion}, Rate: fmt.Sprintf("%dkbit", bits/1000)}
 	if _, err := c.client.Limit(ctx, in); err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
