@@ -38,6 +38,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, l.Halts.Keep(ctx, []Halt{{Order: [16]byte{1}, At: c.now(), Resumed: c.now(), ResumedBy: "kay", Confirmed: []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now()}}}}))
 	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
 	must(t, err)
+	must(t, l.APITokens.Add(ctx, APIToken{ID: "t", Expires: c.now().Add(day)}))
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
 	_, err = l.Sites.Revoke(ctx, "apac", "osaka", "gone")
 	must(t, err)
