@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -396,13 +397,18 @@ func (x *coreBox) rotates() {
 	t := x.t
 	contains(t, x.fails(5, "secret", "rotate", "repository/release", "--file", x.foreign()), "stays as it is")
 	rotate := []string{"trust", "rotate", x.store, "--root-key", filepath.Join(x.dir, "nightferry-root.key")}
+	old := regexp.MustCompile(`(?m)^ +([0-9a-f]{64})$`).FindStringSubmatch(x.must("trust", "show", x.store))
+	if old == nil {
+		t.Fatal("trust show lists no key")
+	}
 	x.must(append(rotate, "--keep-old", "--keys", filepath.Join(x.dir, "new"))...)
 	keys, err := filepath.Glob(filepath.Join(x.dir, "new", "*.key"))
 	if err != nil || len(keys) != 1 {
 		t.Fatal(keys, err)
 	}
 	contains(t, x.must("secret", "rotate", "repository/release", "--file", keys[0]), "version 2 stored")
-	x.must(append(rotate, "--new-key", keys[0])...)
+	contains(t, x.fails(4, append(rotate, "--new-key", keys[0])...), "which key to retire is not clear")
+	x.must(append(rotate, "--new-key", keys[0], "--retire", old[1])...)
 	if err := os.WriteFile(filepath.Join(x.dir, "content", "package", "rotated.msi"), []byte("three"), 0o644); err != nil {
 		t.Fatal(err)
 	}

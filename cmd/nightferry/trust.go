@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,35 +67,75 @@ func (s *session) showTrust() {
 
 func newTrustRotate(e *env) *cobra.Command {
 	var f storeFlags
-	var rootFile, keys, newFile string
-	var keepOld bool
+	var o rotation
 	cmd := e.command(verb{
 		use:   "rotate [flags] STORE",
 		short: "Replace the release key by a new one",
-		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old keys: at no moment is there a head that sites would refuse. " +
+		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old key: at no moment is there a head that sites would refuse. " +
+			"If several keys are active, --retire names each old one: an on-call key that is retired can stop nobody. " +
 			"A head that sites refuse already, by a retired or revoked key, stays as it is and is named: trust resign vouches for it. " +
-			"Releases that the old key signed stay good. Run it again with --new-key after a crash: it completes the missing steps. " +
-			"Where a Core signs with the old key: rotate with --keep-old, give the Core the new key (nightferry secret rotate repository/release --file KEY), and run it again with --new-key KEY, which retires the old one. No site needs to be touched.",
+			"Releases that the old key signed stay good. Run it again with --new-key and --retire after a crash: it completes the missing steps. " +
+			"Where a Core signs with the old key: rotate with --keep-old, give the Core the new key (nightferry secret rotate repository/release --file KEY), and run it again with --new-key KEY --retire OLD. No site needs to be touched.",
 		example: "nightferry trust rotate --root-key /media/offline/nightferry-root.key --keys /etc/nightferry file:///srv/store",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.rotate(ctx, args[0], rootFile, keys, newFile, keepOld, &f)
+			return e.rotate(ctx, args[0], &o, &f)
 		},
 	})
 	f.add(cmd)
-	addRootKey(cmd, &rootFile)
-	cmd.Flags().StringVar(&keys, "keys", ".", "`DIR` to write the new key to")
-	cmd.Flags().StringVar(&newFile, "new-key", "", "use the release key in `FILE` instead of making one")
-	cmd.Flags().BoolVar(&keepOld, "keep-old", false, "do not retire the old keys yet: a Core still signs with one")
+	addRootKey(cmd, &o.rootFile)
+	cmd.Flags().StringVar(&o.keys, "keys", ".", "`DIR` to write the new key to")
+	cmd.Flags().StringVar(&o.newFile, "new-key", "", "use the release key in `FILE` instead of making one")
+	cmd.Flags().StringArrayVar(&o.retire, "retire", nil, "retire this `KEY`, the public half in hexadecimal or as a file; may be repeated")
+	cmd.Flags().BoolVar(&o.keepOld, "keep-old", false, "retire no key yet: a Core still signs with one")
+	cmd.MarkFlagsMutuallyExclusive("retire", "keep-old")
 	return cmd
+}
+
+// rotation is the options of trust rotate.
+type rotation struct {
+	rootFile, keys, newFile string
+	retire                  []string
+	keepOld                 bool
+}
+
+// retired returns the keys to retire. It decides alone only if one key is active and a new one is to be made: of several
+// keys, and beside a new key that an earlier run has made, one may be the key of the operators on call.
+func (o *rotation) retired(doc *trust.Doc, made *trust.Public) (map[trust.Public]bool, error) {
+	chosen := map[trust.Public]bool{}
+	for _, name := range o.retire {
+		k, err := publicKey(releaseUse, name)
+		if err != nil {
+			return nil, err
+		}
+		if doc.Find(k) == nil || made != nil && k == *made {
+			return nil, &absentError{fmt.Sprintf("the repository has no other key %s to retire", k), "nightferry trust show lists its keys"}
+		}
+		chosen[k] = true
+	}
+	if o.keepOld || len(chosen) > 0 {
+		return chosen, nil
+	}
+	var active []string
+	for _, k := range doc.Keys {
+		if k.Status == trust.Active && (made == nil || k.Public != *made) {
+			active = append(active, fmt.Sprintf("%s (since %s)", k.Public, stamp(time.Unix(k.Since, 0))))
+			chosen[k.Public] = true
+		}
+	}
+	if len(active) > 1 || len(active) == 1 && made != nil {
+		return nil, &refusedError{"which key to retire is not clear; active: " + strings.Join(active, ", "),
+			"name each old key with --retire KEY, or keep all with --keep-old; keep the key of the operators on call"}
+	}
+	return chosen, nil
 }
 
 func addRootKey(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "root-key", "", "`FILE` with the offline root key (or NIGHTFERRY_ROOT_KEY; default nightferry-root.key)")
 }
 
-func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string, keepOld bool, f *storeFlags) (err error) {
-	root, err := signingKey(rootUse, rootFile)
+func (e *env) rotate(ctx context.Context, rawURL string, o *rotation, f *storeFlags) (err error) {
+	root, err := signingKey(rootUse, o.rootFile)
 	if err != nil {
 		return err
 	}
@@ -103,16 +144,7 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	var pair keyPair
-	if newFile != "" {
-		pair.key, err = signingKey(releaseUse, newFile)
-	} else if pair, err = newKeyPair(releaseUse, ""); err == nil {
-		if err := os.MkdirAll(keys, 0o700); err != nil {
-			return fmt.Errorf("make the folder for keys: %w", err)
-		}
-		pair.base = filepath.Join(keys, releaseKeyName+"-"+pair.public().String()[:8])
-		err = pair.write()
-	}
+	pair, old, err := o.pair(s)
 	if err != nil {
 		return err
 	}
@@ -152,10 +184,7 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
 		changed := false
 		for i := range d.Keys {
-			if keepOld {
-				break
-			}
-			if k := &d.Keys[i]; k.Public != public && k.Status == trust.Active {
+			if k := &d.Keys[i]; old[k.Public] && k.Status == trust.Active {
 				k.Status, k.Since, changed = trust.Retired, e.now().Unix(), true
 			}
 		}
@@ -168,6 +197,30 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	}
 	s.showTrust()
 	return nil
+}
+
+// pair returns the new key, and the keys that it replaces. It makes no key if these are not clear.
+func (o *rotation) pair(s *session) (pair keyPair, old map[trust.Public]bool, err error) {
+	doc, _ := s.Trust().Current()
+	if o.newFile != "" {
+		if pair.key, err = signingKey(releaseUse, o.newFile); err != nil {
+			return pair, nil, err
+		}
+		public := pair.public()
+		old, err = o.retired(doc, &public)
+		return pair, old, err
+	}
+	if old, err = o.retired(doc, nil); err != nil {
+		return pair, nil, err
+	}
+	if pair, err = newKeyPair(releaseUse, ""); err != nil {
+		return pair, nil, err
+	}
+	if err := os.MkdirAll(o.keys, 0o700); err != nil {
+		return pair, nil, fmt.Errorf("make the folder for keys: %w", err)
+	}
+	pair.base = filepath.Join(o.keys, releaseKeyName+"-"+pair.public().String()[:8])
+	return pair, old, pair.write()
 }
 
 // changeTrust publishes what change makes of the keys, if it reports a change.

@@ -126,7 +126,25 @@ func (d *Doc) Allows(signer Public, role Role) error {
 	case k.Status == Active, k.Status == Retired && role == Releases:
 		return nil
 	}
-	return fmt.Errorf("%w: key %s is %s", ErrUntrusted, signer, k.Status)
+	return &EndedKeyError{signer, k.Status}
+}
+
+// EndedKeyError reports a signature, or the wish to sign, by a key that was retired or revoked. It is ErrUntrusted.
+type EndedKeyError struct {
+	Key    Public
+	Status Status // Retired or Revoked
+}
+
+func (e *EndedKeyError) Error() string {
+	return fmt.Sprintf("%v: key %s is %s", ErrUntrusted, e.Key, e.Status)
+}
+
+// Unwrap returns ErrUntrusted.
+func (e *EndedKeyError) Unwrap() error { return ErrUntrusted }
+
+// Remedy returns the next step for the holder of the key, and for a reader of what it has signed.
+func (e *EndedKeyError) Remedy() string {
+	return "sign with an active key: nightferry trust show STORE lists them; if a channel's head has this signature, check its release, then sign it again with nightferry trust resign STORE"
 }
 
 // Head is the payload of a channel's head; the envelope's Number is the
