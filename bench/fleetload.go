@@ -18,8 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"nightferry/internal/core"
-	"nightferry/internal/fleet"
+	"nightferry/internal/api"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 )
@@ -128,7 +127,7 @@ func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news 
 		began := time.Now()
 		var ordered errgroup.Group
 		ordered.Go(func() error {
-			in := core.SyncRequest{Scope: fleet.Scope{Region: simRegion}}
+			in := api.SyncRequest{Scope: api.Scope{Region: simRegion}}
 			return c.client.Stream(ctx, "POST", "/v1/sync", nil, in, func(json.RawMessage) error { return nil })
 		})
 		err := hearAll(ctx, news, size.sims, last+1, func(x simNews) {

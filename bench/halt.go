@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"nightferry/internal/api"
@@ -199,12 +198,12 @@ func (f *haltFleet) haltByStore(ctx context.Context, res *haltResult) (err error
 		}
 	}
 	process := f.core.proc.cmd.Process
-	if err := process.Signal(syscall.SIGSTOP); err != nil {
+	if err := pauseProcess(process); err != nil {
 		return fmt.Errorf("stop the Core's process: %w", err)
 	}
 	err = f.stopFleet(ctx, time.Now(), haltCutPatience, &res.Cut, "--release-key", f.key, f.url)
 	awake := time.Now()
-	if err := errors.Join(err, process.Signal(syscall.SIGCONT)); err != nil {
+	if err := errors.Join(err, continueProcess(process)); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, 2*time.Minute)

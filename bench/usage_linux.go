@@ -31,3 +31,7 @@ func syncDisk(path string) error {
 	}
 	return nil
 }
+
+// pauseProcess stops a process without ending it, until continueProcess.
+func pauseProcess(p *os.Process) error    { return p.Signal(syscall.SIGSTOP) }
+func continueProcess(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

@@ -206,6 +206,8 @@ func (g haltVerbs) showHaltViews(list []api.Halt) {
 				t.add("  "+s.Site, s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), size(s.BytesAfter))
 			case 3:
 				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything")
+			case 4:
+				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)))
 			case 1:
 				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
 			default:

@@ -58,6 +58,10 @@ type HaltSite struct {
 	Connected  bool      `json:"connected"`
 	Stopped    time.Time `json:"stopped,omitzero"` // absent: it has not confirmed
 	BytesAfter int64     `json:"bytes_after"`      // moved between receipt of the order and the stop
+	// MovesUntil is present if an agent without a valid identity may move content until then: it was revoked, or
+	// enrolled in FormerDomain before the configuration moved or removed the site. It confirms nothing.
+	MovesUntil   time.Time `json:"moves_until,omitzero"`
+	FormerDomain string    `json:"former_domain,omitempty"`
 }
 
 // ResumeRequest lifts one order, or those of a scope.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
@@ -63,6 +64,11 @@ type HaltSite struct {
 	Connected  bool      `json:"connected"`
 	Stopped    time.Time `json:"stopped,omitzero"` // zero: it has not confirmed
 	BytesAfter int64     `json:"bytes_after"`      // that came between the order's arrival there and the stop
+	// MovesUntil is when the last URL of an agent without a valid identity ends at the latest; zero: there is no such
+	// agent. It was revoked, or the configuration has moved or removed its site. It obeys the store's orders that name
+	// its own domain, FormerDomain, and confirms nothing.
+	MovesUntil   time.Time `json:"moves_until,omitzero"`
+	FormerDomain string    `json:"former_domain,omitempty"`
 }
 
 // Halts are the Core's half of the kill switch, as people use it. The orders
@@ -71,6 +77,7 @@ type Halts struct {
 	o              *Options
 	settings       *atomic.Pointer[Settings]
 	ledger         halting.Ledger
+	identities     func(ctx context.Context, ended bool) ([]ledger.Identity, error)
 	storage        *storage
 	fleet          *sites
 	states         *stateSender
@@ -326,6 +333,10 @@ func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
 	if err != nil {
 		return nil, err
 	}
+	former, err := h.formerAgents(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]HaltView, 0, len(list))
 	for _, l := range list {
 		v := HaltView{Halt: l, Unstored: l.Resumed.IsZero() && !h.service.InStore(l.Order)}
@@ -338,7 +349,17 @@ func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
 			if i := slices.IndexFunc(l.Confirmed, func(p ledger.Stop) bool { return p.Domain == s.Domain && p.Site == s.Name }); i >= 0 {
 				w.Stopped, w.BytesAfter = l.Confirmed[i].Stopped, l.Confirmed[i].BytesAfter
 			}
+			if f := former[s.Name]; !w.Enrolled {
+				w.MovesUntil, w.FormerDomain = f.MovesUntil, f.FormerDomain
+			}
 			v.Sites = append(v.Sites, w)
+		}
+		order := halt.Orders{Active: []halt.Order{{Scope: l.Scope, Value: l.Value}}}
+		for _, f := range former { // of sites that the configuration has removed or moved
+			listed := slices.ContainsFunc(sites, func(s fleet.Site) bool { return s.Name == f.Site })
+			if !listed && order.Find(halt.Subject{Site: f.Site, Domain: f.Domain, Channel: l.Value}) != nil {
+				v.Sites = append(v.Sites, f)
+			}
 		}
 		out = append(out, v)
 	}
@@ -350,6 +371,28 @@ func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
 		}
 	}
 	return out, nil
+}
+
+// formerAgents returns, by site, the agents without a valid identity that may still hold valid URLs.
+func (h *Halts) formerAgents(ctx context.Context) (map[string]HaltSite, error) {
+	all, err := h.identities(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	now, f := h.clock.now(), h.settings.Load().Fleet
+	former := map[string]HaltSite{}
+	for _, id := range all {
+		until := now
+		if s := f.Site(id.Site); id.Ended.IsZero() && (s == nil || s.Domain != id.Domain) {
+			until = now.Add(bucket.MaxPresign) // refused since the reload, the time of which is not recorded
+		} else if !id.Ended.IsZero() {
+			until = id.Ended.Add(bucket.MaxPresign)
+		}
+		if until.After(now) && until.After(former[id.Site].MovesUntil) {
+			former[id.Site] = HaltSite{Domain: id.Domain, Site: id.Site, MovesUntil: until, FormerDomain: id.Domain}
+		}
+	}
+	return former, nil
 }
 
 // underHalt lists the sites that an order is for. A name that is not configured
