@@ -26,7 +26,7 @@ func shortDir(t *testing.T) string {
 }
 
 // request writes a request as it is, and returns the answer.
-func request(t *testing.T, dir, text string) *http.Response {
+func request(t *testing.T, dir, text string) *answer {
 	t.Helper()
 	c, err := dial(t.Context(), dir)
 	if err != nil {
@@ -42,14 +42,17 @@ func request(t *testing.T, dir, text string) *http.Response {
 	return readAnswer(t, c)
 }
 
-func readAnswer(t *testing.T, c net.Conn) *http.Response {
+// answer is an answer that is closed when the test ends.
+type answer struct{ http.Response }
+
+func readAnswer(t *testing.T, c net.Conn) *answer {
 	t.Helper()
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = res.Body.Close() })
-	return res
+	return &answer{*res}
 }
 
 // TestBodyInTime checks that a client that sends half of a body does not hold its call.
@@ -99,7 +102,7 @@ func TestUnchangedAnswers(t *testing.T) {
 		{Method: "GET", Path: "/v1/x", Handle: func(context.Context, *Call) (any, error) { return []int{n}, nil }},
 		{Method: "POST", Path: "/v1/x", Handle: func(context.Context, *Call) (any, error) { return []int{n}, nil }},
 	}})
-	ask := func(method, tag string) *http.Response {
+	ask := func(method, tag string) *answer {
 		return request(t, dir, fmt.Sprintf("%s /v1/x HTTP/1.1\r\nHost: core\r\nContent-Length: 0\r\nIf-None-Match: %s\r\n\r\n", method, tag))
 	}
 	tag := ask("GET", `"other"`).Header.Get("ETag")

@@ -35,7 +35,7 @@ func TestTokensOverTheSocket(t *testing.T) {
 	known := oneToken{make(chan bool, 10)}
 	w := newWorld()
 	serve(t, dir, ServerOptions{Now: time.Now, Tokens: known, Routes: Routes(w.backend())})
-	ask := func(method, path, authorization string) (*http.Response, string) {
+	ask := func(method, path, authorization string) (*answer, string) {
 		t.Helper()
 		res := request(t, dir, method+" "+path+" HTTP/1.1\r\nHost: core\r\n"+authorization+"Content-Length: 2\r\n\r\n{}")
 		b, err := io.ReadAll(res.Body)

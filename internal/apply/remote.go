@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // haltEvery is how often a long fetch checks the bucket for halt orders.
@@ -56,8 +57,8 @@ func (r *remote) checkHalted(ctx context.Context) error {
 	return nil
 }
 
-// loadMemory loads the repository state last seen, or nil at first use. A damaged memory is an error: without it,
-// older data would be accepted.
+// loadMemory loads the repository state last seen, or nil at first use. A damaged memory is a *repo.MemoryError:
+// without it, older data would be accepted.
 func (r *remote) loadMemory() (*repo.Memory, error) {
 	f, err := r.root.Open(memoryName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +73,7 @@ func (r *remote) loadMemory() (*repo.Memory, error) {
 	}
 	m := new(repo.Memory)
 	if err := json.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("read %q: %w: it is damaged; check the store, then remove the file and pull with --trust KEY", memoryName, err)
+		return nil, &repo.MemoryError{File: memoryName, Err: err}
 	}
 	return m, nil
 }
@@ -131,14 +132,23 @@ func (r *remote) fetchOptions() repo.FetchOptions {
 		OnBytes: func(n int64) { r.wire.Add(n) }}
 }
 
+func (r *remote) openWith(ctx context.Context, store bucket.Store, memory *repo.Memory) (*repo.Repo, error) {
+	return repo.Open(ctx, store, repo.Options{Memory: memory, Root: r.o.RootKey, Key: r.o.Key, Now: r.o.Now, OnRetry: r.report.emitRetry})
+}
+
 // openRepository opens the repository, obeys its halt orders, calls permitted unless it is nil, and reads the head. It
 // saves the repository state before it returns.
 func (r *remote) openRepository(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
 	memory, err := r.loadMemory()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		r.repo, err = r.openWith(ctx, store, memory)
 	}
-	r.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: r.o.RootKey, Key: r.o.Key, Now: r.o.Now, OnRetry: r.report.emitRetry})
+	if r.o.RootKey != nil && r.o.Digest != (trust.ReleaseDigest{}) && errors.As(err, new(*repo.MemoryError)) {
+		// The caller vouches for the root key and for the release, so nothing depends on the memory. It is replaced.
+		r.report.emitRetry(err)
+		memory = nil
+		r.repo, err = r.openWith(ctx, store, nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -19,6 +20,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
+	"nightferry/internal/frame"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
 	"nightferry/internal/runs"
@@ -512,4 +514,35 @@ func TestChangedMeanwhileIsNotVerified(t *testing.T) {
 	}
 	p.must(dst, nil)
 	sameTree(t, src, dst)
+}
+
+// TestDamagedMemory: a caller that vouches for the root key and the release needs no memory of what was seen: a damaged
+// one is replaced. For any other caller it is an error with a remedy.
+func TestDamagedMemory(t *testing.T) {
+	p, src, dst := dirs(t, tree{"a": "one"})
+	rel := p.publish(src)
+	p.must(dst, nil)
+	memory := filepath.Join(dst, filepath.FromSlash(memoryName))
+	whole, err := os.ReadFile(memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Replace(whole, []byte(`"trust_doc":"`), []byte(`"trust_doc":"AAAA`), 1)
+	if bytes.Equal(flipped, whole) {
+		t.Fatal("the memory has no trust document")
+	}
+	key := repo.PublicOf(p.root)
+	for name, damaged := range map[string][]byte{"empty": {}, "cut": whole[:len(whole)/2], "flipped": flipped} {
+		if err := os.WriteFile(memory, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.pull(dst, nil); !errors.As(err, new(*repo.MemoryError)) || !errors.Is(err, frame.ErrDamaged) {
+			t.Errorf("%s, nobody vouches: %v", name, err)
+		}
+		r := p.must(dst, func(o *Options) { o.RootKey, o.Digest = &key, rel.Digest })
+		if len(r.retry) == 0 {
+			t.Errorf("%s: it was replaced without a word", name)
+		}
+		p.must(dst, nil)
+	}
 }

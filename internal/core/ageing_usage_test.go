@@ -85,7 +85,7 @@ func (a *ageing) countRows() map[string]int {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	var names string
 	if err := db.QueryRowContext(a.t.Context(), "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table'").Scan(&names); err != nil {
 		a.t.Fatal(err)

@@ -97,7 +97,7 @@ func (w *World) desiredRow(k Key, p *fleet.Placement, old *ledger.Desired, c *Ch
 			row.Mode &^= modeNow // it was for the release of that time; this one waits for its window
 		}
 	}
-	if r, ok := c.Requests[k]; ok && !(r.Automatic && row.Start > r.Obeyed) {
+	if r, ok := c.Requests[k]; ok && (!r.Automatic || row.Start <= r.Obeyed) {
 		row.Start, row.DryRun, row.Mode = start, r.DryRun, r.modeBits()
 	}
 	row.Nonce = w.Nonce(k, row.Number, row.Start)

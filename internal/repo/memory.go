@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/frame"
 	"nightferry/internal/trust"
 )
 
@@ -119,9 +121,30 @@ func (s *seen) start(f *Format, object []byte, root *trust.Public) error {
 // MemoryFile is the file name of a Memory.
 const MemoryFile = "memory.json"
 
-// LoadMemory reads the memory in dir; nil if there is none. A file that does
-// not parse is an error, never a fresh start: forgetting would let an old
-// release in.
+// MemoryError reports a Memory that is damaged. It is never a fresh start: forgetting would let an old release in. It is
+// frame.ErrDamaged.
+type MemoryError struct {
+	File string // empty: the caller knows it
+	Err  error
+}
+
+func (e *MemoryError) Error() string {
+	file := "the memory of what was seen in the repository"
+	if e.File != "" {
+		file = fmt.Sprintf("%q, the memory of what was seen in the repository,", e.File)
+	}
+	return fmt.Sprintf("%s is damaged: %v", file, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *MemoryError) Unwrap() []error { return []error{frame.ErrDamaged, e.Err} }
+
+// Remedy returns the advice for the operator.
+func (e *MemoryError) Remedy() string {
+	return "compare the root key (nightferry trust show STORE) with the one that init printed; then remove that file, and run the command again with --trust KEY"
+}
+
+// LoadMemory reads the memory in dir; nil if there is none. It returns a *MemoryError for a file that does not parse.
 func LoadMemory(dir *durable.Root) (*Memory, error) {
 	f, err := dir.Open(MemoryFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +156,7 @@ func LoadMemory(dir *durable.Root) (*Memory, error) {
 	defer f.Close()
 	var m Memory
 	if err := json.NewDecoder(f).Decode(&m); err != nil {
-		return nil, fmt.Errorf("%s in %s is damaged (%w): check what is pinned there, then remove it to start afresh", MemoryFile, dir.Dir(), err)
+		return nil, &MemoryError{filepath.Join(dir.Dir(), MemoryFile), err}
 	}
 	return &m, nil
 }

@@ -102,7 +102,7 @@ func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
 	}
 	f, err := DecodeFormat(o.Memory.Format)
 	if err != nil {
-		return nil, fmt.Errorf("remembered format: %w", err)
+		return nil, &MemoryError{Err: fmt.Errorf("format: %w", err)}
 	}
 	memory := &seen{}
 	memory.recall(o.Memory)

@@ -47,7 +47,7 @@ func (c *TrustChain) recall() error {
 		return nil
 	}
 	if err := c.accept(m.Trust, m.TrustDoc); err != nil {
-		return fmt.Errorf("remembered trust document: %w", err)
+		return &MemoryError{Err: fmt.Errorf("trust document: %w", err)}
 	}
 	return nil
 }
