@@ -498,7 +498,7 @@ func TestCoreInit(t *testing.T) {
 	x.edit("corp:", "corp: {}", "    log_readers:", "  #  log_readers:")
 
 	// Somebody else's repository is not taken over.
-	contains(t, x.fails(9, "core", "init", at("b"), "--host", "localhost", "--store", b.URL("a"), "--create-repository"), "adopt it with --release-key")
+	contains(t, x.fails(9, "core", "init", at("b"), "--host", "localhost", "--store", b.URL("a"), "--create-repository"), "take this repository over: --release-key FILE")
 	for _, left := range []string{"nightferry-root.key", "nightferry-root.pub", "data/nightferry-release.key"} {
 		if _, err := os.Lstat(filepath.Join(at("b"), left)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a repository of others leaves %s here: %v", left, err)
@@ -517,6 +517,10 @@ func TestCoreInit(t *testing.T) {
 		}
 	}
 	contains(t, x.fails(2, "core", "init", at("f"), "--store", "file:///srv/store"), "a Core needs an S3 store")
+	contains(t, x.fails(2, "core", "init", at("f"), "--host", "https://core.example.com:4222"), "without a scheme and without a port")
+	if _, err := os.Lstat(at("f")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused host leaves a folder: %v", err)
+	}
 	x.fails(7, "core", "init", at("c"), "--host", "localhost", "--store", b.URL("a"), "--release-key", at("none"))
 
 	// A failed init leaves nothing that stops the corrected command, also if the name of the store was wrong.

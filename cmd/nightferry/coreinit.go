@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,6 +86,9 @@ func (g coreSetup) coreInit(ctx context.Context, dir string, f *coreInitFlags) e
 		if err := bucket.CheckS3(f.store); err != nil {
 			return usage("core init", "--store: %w", err)
 		}
+	}
+	if net.ParseIP(f.host) == nil && strings.ContainsAny(f.host, "/:[]@ ") {
+		return usage("core init", "--host %q: want a host name or an address, without a scheme and without a port", f.host)
 	}
 	out := coreMade{Config: filepath.Join(dir, configName)}
 	c, err := g.coreConfig(dir, f, out.Config)
@@ -263,6 +267,11 @@ func (g coreSetup) coreKeys(ctx context.Context, dir string, c *config.Config, m
 		g.e.warn("%v: remove it by hand, since the vault holds it", err)
 	}
 	out.Store, out.Repo, out.Root, out.Fingerprint = shownStore(c.Store), made.Repo.String(), made.Root.String(), made.Fingerprint
+	if pub := filepath.Join(dir, rootKeyName+publicExt); !f.create {
+		if k, err := publicKey(rootUse, pub); err == nil && k != made.Root {
+			g.e.warn("%s is not the root key of this repository: an earlier init made it for another one", pub)
+		}
+	}
 	g.e.event("core", out)
 	g.coreSummary(dir, c.Store, out)
 	return nil
@@ -277,7 +286,7 @@ func (g coreSetup) coreSummary(dir, store string, out *coreMade) {
 	if out.RootKey != "" {
 		g.e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
 	}
-	root := cmp.Or(out.RootKey, rootKeyName+secretExt)
+	root := cmp.Or(out.RootKey, "ROOT-KEY-FILE")
 	g.e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run.\nMake the on-call key now, while the root key is at hand. With it, nightferry halt\nSTORE works without this Core (docs/operations.md, \"The Core is gone\"):\n%s",
 		examples("nightferry trust rotate --keep-old --root-key "+quoteArg(root)+" --keys DIR "+quoteArg(store)))
 }
@@ -294,10 +303,6 @@ func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.C
 		return usage("core init", "store: want an s3:// URL")
 	}
 	rootBase := filepath.Join(dir, rootKeyName)
-	fresh, err := confirmAbsent(rootBase + secretExt)
-	if err != nil {
-		return err
-	}
 	rootKey, err := mark.keptPair(rootUse, rootBase)
 	if err != nil {
 		return err
@@ -324,17 +329,15 @@ func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.C
 	defer func() { err = errors.Join(err, bucket.Close(store)) }()
 	_, err = repo.Init(ctx, store, repo.InitOptions{Key: o.RepoKey, Root: rootKey, Release: o.Release, Grace: 7 * 24 * time.Hour, Now: g.e.now()})
 	switch {
-	case errors.Is(err, repo.ErrExists) && !fresh:
-		err = nil // an init before this one came so far; were it another's, its root key would not be ours
 	case errors.Is(err, repo.ErrExists):
-		// Keys are removed only once it is sure that the repository is none of theirs: the answer to a write of ours may
-		// have been lost.
-		if _, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: g.e.now}); ours == nil {
-			return nil
-		} else if errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey) {
-			err = errors.Join(err, mark.unmake())
+		// An init before this one may have come so far, or the answer to a write of this one was lost. Keys are removed only
+		// once it is sure that the repository is none of theirs.
+		_, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: g.e.now})
+		if foreign := errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey); !foreign {
+			return ours
 		}
-		return fmt.Errorf("%w: choose another prefix, or adopt it with --release-key FILE", err)
+		return errors.Join(&existsError{fmt.Errorf("%s: %w, of another root key than %s", shownStore(c.Store), err, shown(rootBase+secretExt)),
+			"name another prefix with --store, or take this repository over: --release-key FILE in place of --create-repository"}, mark.unmake())
 	}
 	return err
 }

@@ -62,7 +62,7 @@ func exits() []exit {
 		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable or changeable by others", isDenied, "use the account, the credentials and the key files that are meant for this"},
 		{8, "halted", "an active halt order stops it", as[*halt.Error], "nightferry halt status shows the halt order; nightferry resume lifts it"},
 		{9, "conflict", "another push, pull or init was there first, or is running", isConflict, "wait until the other command has ended, then run this one again"},
-		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError], "nightferry run show names the files of a run"},
+		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError], "nightferry runs lists the runs of a Core; nightferry run show ID names the files of one"},
 		{11, "full", "no space left, on a local disk or in the store", isFull, "free space, then run the command again"},
 		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged, "nightferry fsck STORE shows the damaged objects of a store; restore local files that are named"},
 		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError], "use a nightferry that is at least as new"},
@@ -129,6 +129,18 @@ func (e *refusedError) Error() string { return e.what }
 
 // Remedy tells what to do instead.
 func (e *refusedError) Remedy() string { return e.remedy }
+
+// existsError reports a repository that is in the way.
+type existsError struct {
+	err    error
+	remedy string
+}
+
+func (e *existsError) Error() string { return e.err.Error() }
+func (e *existsError) Unwrap() error { return e.err }
+
+// Remedy tells what to do instead.
+func (e *existsError) Remedy() string { return e.remedy }
 
 // isUsage also takes what bucket.Open makes of a URL that names no store.
 func isUsage(err error) bool {

@@ -149,7 +149,7 @@ func refuseRepository(ctx context.Context, s bucket.Store, completing bool) erro
 		if completing {
 			return nil
 		}
-		return fmt.Errorf("%w: choose another prefix, or use it as it is; an init that was interrupted is completed with --root-key and --release-key, the files that it wrote", repo.ErrExists)
+		return &existsError{repo.ErrExists, "choose another prefix in the store, or use the repository as it is; an init that was interrupted is completed with --root-key and --release-key, the files that it wrote"}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -156,7 +156,7 @@ func (g follower) sync(ctx context.Context, f *coreFlags, r api.SyncRequest, fol
 		return nil
 	})
 	if err == nil && len(bad) > 0 {
-		return &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry run show shows the cause"}
+		return &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry why SITE CHANNEL shows the cause, and what to do"}
 	}
 	return err
 }

@@ -94,7 +94,7 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 		errs = append(errs, &foundError{count(int64(different), "channel") + " not as the release says; --repair fetches what differs"})
 	}
 	if len(bad) > 0 {
-		errs = append(errs, &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry run show shows the cause"})
+		errs = append(errs, &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry why SITE CHANNEL shows the cause, and what to do"})
 	} else if len(away) > 0 && different == 0 {
 		errs = append(errs, &incompleteError{count(int64(len(away)), "channel") + " could not be checked: the site is away", "nightferry sites shows which are connected; the others check when they come back"})
 	}

@@ -161,7 +161,7 @@ func (e *UnwelcomeError) Unwrap() error { return e.Err }
 
 // Remedy names the ways back.
 func (e *UnwelcomeError) Remedy() string {
-	return fmt.Sprintf("if the Core's configuration lacks site %[1]s, add it there and reload: the site then connects by itself. Otherwise, if this server is to be site %[1]s, make a token at the Core (nightferry site token %[1]s) and run here: nightferry-agent enroll --replace --token-file FILE --allow DIR. If not: nightferry-agent uninstall", e.Site)
+	return fmt.Sprintf("if the Core's configuration lacks site %[1]s, add it there and reload: the site then connects by itself. Otherwise, if this server is to be site %[1]s, make a token at the Core (nightferry site token %[1]s) stop the agent, and run here, with the agent's --state if it has one: nightferry-agent enroll --replace --token-file FILE --allow DIR. If not: nightferry-agent uninstall", e.Site)
 }
 
 // unwelcome returns the error of an identity that the Core refuses. root is the state directory.

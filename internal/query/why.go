@@ -96,7 +96,7 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 		if !st.Revoked.IsZero() {
 			what, cause = "revoked", st.RevokedWhy
 		}
-		out.add(what, st.Revoked, cause, "nightferry site token "+s.Name+", then enroll the agent with it: nightferry-agent enroll --replace")
+		out.add(what, st.Revoked, cause, "nightferry site token "+s.Name+", then, on its server: stop the agent, and nightferry-agent enroll --replace --token-file FILE --allow DIR")
 	} else if !st.Connected {
 		out.add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach", kinds.Silent)
 	}

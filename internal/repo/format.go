@@ -206,7 +206,7 @@ func newFormat(id trust.RepoID, o InitOptions) (*Format, *seal.Keys, error) {
 // findUnfinished returns the format of an unfinished init with the same options.
 // It returns ErrExists if the options differ or the repository is complete.
 func findUnfinished(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *seal.Keys, error) {
-	exists := fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
+	exists := fmt.Errorf("init: %w", ErrExists)
 	_, _, err := readObject(ctx, s, rootKey, index.MaxRoot)
 	if err == nil {
 		return nil, nil, exists
