@@ -38,16 +38,19 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 	if err != nil {
 		return fmt.Errorf("the new release key: %w", err)
 	}
-	return f.withRepo(ctx, o, func(r *repo.Repo) error { return mayControl(r, key) })
+	return f.withRepo(ctx, o, func(r *repo.Repo, _ *keys) error { return mayControl(r, key) })
 }
 
 // CheckStore opens the repository in the store that o names, with the credentials and keys of the
-// vault. It returns an error for each feature that the store lacks, see repo.Probe.
+// vault. It returns an error for each feature that the store lacks, see repo.Probe, and for a release key that was
+// retired or revoked, with which no Core starts.
 func (f *Offline) CheckStore(ctx context.Context, o Options) error {
-	return f.withRepo(ctx, o, func(r *repo.Repo) error { return repo.Probe(ctx, r.Store()) })
+	return f.withRepo(ctx, o, func(r *repo.Repo, k *keys) error {
+		return errors.Join(mayControl(r, k.release), repo.Probe(ctx, r.Store()))
+	})
 }
 
-func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) error) (err error) {
+func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo, *keys) error) (err error) {
 	o.setDefaults()
 	k, err := readKeys(ctx, f.Vault, &o)
 	if err != nil {
@@ -62,5 +65,5 @@ func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) e
 	if err != nil {
 		return err
 	}
-	return fn(r)
+	return fn(r, k)
 }

@@ -222,6 +222,9 @@ func (w *world) giveReleaseKey(t *testing.T, file []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.CheckStore(t.Context(), w.options); !errors.As(err, new(*trust.EndedKeyError)) {
+		t.Errorf("core check passes a vault whose release key was retired: %v", err)
+	}
 	_, foreign, _ := ed25519.GenerateKey(nil)
 	if err := f.MayRelease(t.Context(), w.options, trust.EncodeSecret("release", foreign)); err == nil {
 		t.Error("a key that nobody vouches for may be given")
