@@ -132,8 +132,8 @@ func (d *cadences) publishDue(ctx context.Context, b *beats, channel string, the
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.running, channel)
-	if ctx.Err() != nil {
-		return
+	if err != nil && ctx.Err() != nil {
+		return // the Core stops: it is due again at the next start
 	}
 	guard := (*push.GuardError)(nil)
 	switch {
