@@ -1,11 +1,6 @@
 package durable
 
-import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-)
+import "fmt"
 
 // RenameNew is [Root.Rename] to a name that must be free. If it exists, RenameNew changes nothing and the error is
 // fs.ErrExist, even if the name was made at the last moment.
@@ -30,26 +25,4 @@ func (r *Root) move(from, to string, rename func(from, to string) error) error {
 		err = r.explain(from, r.explain(to, err))
 	}
 	return wrap(fmt.Sprintf("rename %q to", from), to, err)
-}
-
-// renameByLink is renameNew for a file system that cannot do it in one call.
-func (f *folder) renameByLink(from, to string) error {
-	err := f.root.Link(from, to)
-	switch {
-	case err == nil:
-		return f.remove(from)
-	case errors.Is(err, fs.ErrExist):
-		old, oldErr := f.lstat(from)
-		now, nowErr := f.lstat(to)
-		if oldErr == nil && nowErr == nil && os.SameFile(old, now) {
-			return f.remove(from) // an earlier call died between its two steps
-		}
-		return err
-	}
-	if _, err := f.lstat(to); err == nil {
-		return fs.ErrExist
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return f.rename(from, to)
 }

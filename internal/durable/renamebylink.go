@@ -1,0 +1,31 @@
+//go:build !windows
+
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// renameByLink is renameNew for a file system that cannot do it in one call.
+func (f *folder) renameByLink(from, to string) error {
+	err := f.root.Link(from, to)
+	switch {
+	case err == nil:
+		return f.remove(from)
+	case errors.Is(err, fs.ErrExist):
+		old, oldErr := f.lstat(from)
+		now, nowErr := f.lstat(to)
+		if oldErr == nil && nowErr == nil && os.SameFile(old, now) {
+			return f.remove(from) // an earlier call died between its two steps
+		}
+		return err
+	}
+	if _, err := f.lstat(to); err == nil {
+		return fs.ErrExist
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f.rename(from, to)
+}
