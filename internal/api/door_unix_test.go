@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -50,5 +51,16 @@ func TestStaleSocket(t *testing.T) {
 func TestLongPathIsExplained(t *testing.T) {
 	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 100))); err == nil || !strings.Contains(err.Error(), "shorter") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestLargeHeader checks that a header is bounded. A named pipe has no room for what the server leaves unread, so a client
+// on Windows cannot end its request and read the answer; there net/http closes the pipe.
+func TestLargeHeader(t *testing.T) {
+	dir := shortDir(t)
+	serve(t, dir, ServerOptions{Now: time.Now, Routes: []Route{{Method: "GET", Path: "/v1/x", Handle: func(context.Context, *Call) (any, error) { return nil, nil }}}})
+	res := request(t, dir, "GET /v1/x HTTP/1.1\r\nHost: core\r\nX: "+strings.Repeat("x", 2*maxHeader)+"\r\n\r\n")
+	if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("large header: %d", res.StatusCode)
 	}
 }
