@@ -293,7 +293,8 @@ func TestPain14Stop(t *testing.T) {
 	}
 	v := h.view(done.Orders[0])
 	for _, s := range v.Sites {
-		if d := s.Stopped.Sub(began); d < 0 || d > busy || s.BytesAfter < 0 || float64(s.BytesAfter) > haltRate*max(1, confirmed.Seconds()) {
+		// The site's clock is compared with the Core's by messages, which a busy machine delays.
+		if d := s.Stopped.Sub(began); d < -busy || d > busy || s.BytesAfter < 0 || float64(s.BytesAfter) > haltRate*max(1, confirmed.Seconds()) {
 			t.Errorf("%s says that it stopped %v after the order, %d bytes later", s.Site, d, s.BytesAfter)
 		}
 	}
