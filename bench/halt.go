@@ -60,7 +60,7 @@ type haltResult struct {
 	Done   int // sites that had the whole release before the second order, so had nothing to stop
 }
 
-// haltFleet is what the part halt works on.
+// haltFleet is the fleet of the part halt.
 type haltFleet struct {
 	*bench
 	core   *fleetCore

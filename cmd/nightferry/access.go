@@ -34,7 +34,7 @@ func newAccessCreate(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "create [flags] NAME",
 		short: "Create an API token",
-		long: "Creates an API token, and prints it once. The audit names what it does \"token NAME\". Roles: viewer reads; operator also halts, resumes, syncs, verifies, limits rates and handles incidents; publisher also publishes; admin may do everything. " +
+		long: "Creates an API token, and prints it once. The audit records its acts under \"token NAME\". Roles: viewer reads; operator also halts, resumes, syncs, verifies, limits rates and handles incidents; publisher also publishes; admin may do everything. " +
 			"--domain and --region limit it to their sites. Commands use the token in the file that NIGHTFERRY_TOKEN_FILE names.",
 		example: "nightferry access create report --role viewer --life 90d -o report.token\nnightferry access create night --role operator --region ap -o night.token",
 		min:     1, max: 1,

@@ -41,7 +41,7 @@ func (x *coreBox) grants() {
 	for _, name := range []string{"report", "night"} {
 		as(name)
 		if why := x.fails(7, "sites"); strings.Contains(why, "nft_") {
-			t.Errorf("an error tells a token: %s", why)
+			t.Errorf("an error contains a token: %s", why)
 		}
 	}
 }

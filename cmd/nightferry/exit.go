@@ -127,7 +127,7 @@ type refusedError struct{ what, remedy string }
 
 func (e *refusedError) Error() string { return e.what }
 
-// Remedy tells what to do instead.
+// Remedy returns the next step.
 func (e *refusedError) Remedy() string { return e.remedy }
 
 // existsError reports a repository that is in the way.
@@ -139,7 +139,7 @@ type existsError struct {
 func (e *existsError) Error() string { return e.err.Error() }
 func (e *existsError) Unwrap() error { return e.err }
 
-// Remedy tells what to do instead.
+// Remedy returns the next step.
 func (e *existsError) Remedy() string { return e.remedy }
 
 // isUsage also takes what bucket.Open makes of a URL that names no store.

@@ -119,7 +119,7 @@ type counted struct {
 	what string
 }
 
-// outcomes returns what a run has done, or has not been able to do, with files.
+// outcomes returns the outcomes of a run's files.
 func outcomes(c *runs.Counts) []counted {
 	return []counted{{c.Added, "added"}, {c.Changed, "changed"}, {c.Moved, "moved"}, {c.Repaired, "repaired"}, {c.Deleted, "deleted"}, {c.Locked, "locked"}, {c.Failed, "failed"}, {c.Differs, "different"}}
 }

@@ -18,14 +18,14 @@ type Task struct {
 	Overdue bool          `json:"overdue,omitempty"`
 }
 
-// Held is what a Core's sites hold or should hold.
+// Held lists the releases that a Core's sites hold or should hold.
 type Held struct {
 	Repo     string                           `json:"repository"`
 	Releases map[string][]trust.ReleaseNumber `json:"releases"` // by channel, ascending
 	Oldest   map[string][]string              `json:"oldest"`   // holders of the first of them
 }
 
-// Reloaded is what a reload put in force.
+// Reloaded is the result of a reload.
 type Reloaded struct {
 	Config   string   `json:"config"`
 	Channels int      `json:"channels"`

@@ -21,7 +21,7 @@ func listOf[T, V any](items []T, view func(*T) V) []V {
 	return out
 }
 
-// viewOf returns the view of what a call returned.
+// viewOf returns the view of a call's result.
 func viewOf[T, V any](x *T, err error, view func(*T) V) (v V, _ error) {
 	if err != nil {
 		return v, err
@@ -29,7 +29,7 @@ func viewOf[T, V any](x *T, err error, view func(*T) V) (v V, _ error) {
 	return view(x), nil
 }
 
-// viewsOf is listOf for what a call returned.
+// viewsOf is listOf for a call's result.
 func viewsOf[T, V any](items []T, err error, view func(*T) V) ([]V, error) {
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func taskOf(s *tasks.Status) Task {
 	return Task{s.Name, clock.Seconds(s.Period), clock.Seconds(s.Bound), s.Running, s.Success, s.Error, s.Overdue}
 }
 
-// SecretViews returns the views of what a vault lists.
+// SecretViews returns the views of a vault's secrets.
 func SecretViews(list []vault.Info) []Secret {
 	return listOf(list, func(s *vault.Info) Secret {
 		return Secret{s.Name, listOf(s.Versions, func(v *vault.Version) SecretVersion { return SecretVersion(*v) })}

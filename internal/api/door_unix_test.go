@@ -54,7 +54,7 @@ func TestLongPathIsExplained(t *testing.T) {
 	}
 }
 
-// TestLargeHeader checks that a header is bounded. A named pipe has no room for what the server leaves unread, so a client
+// TestLargeHeader checks that a header is bounded. A named pipe has no room for unread bytes, so a client
 // on Windows cannot end its request and read the answer; there net/http closes the pipe.
 func TestLargeHeader(t *testing.T) {
 	dir := shortDir(t)

@@ -159,7 +159,7 @@ func (p *parameter) decode(into reflect.Value, text string) error {
 	return nil
 }
 
-// queryOf is the reverse of readQuery, without what is part of the path. Zero fields are left out.
+// queryOf is the reverse of readQuery, without the fields of the path. Zero fields are left out.
 func queryOf(v any) url.Values {
 	from, out := reflect.ValueOf(v), url.Values{}
 	for _, p := range parametersOf(from.Type()) {

@@ -89,7 +89,7 @@ func (l *EventLog) after(n uint64) (list []*Event, last, missed uint64, more <-c
 }
 
 // Follow calls send with each event after the one that is named, until ctx ends or send fails; an empty identifier
-// means from now on. A line without an event says that events were missed, or only that the Core is alive.
+// means from now on. A line without an event reports missed events, or only shows that the Core is alive.
 func (l *EventLog) Follow(ctx context.Context, after string, send func(*EventLine) error) error {
 	l.mu.Lock()
 	n := l.last

@@ -38,7 +38,7 @@ func started(n int) core.Event {
 	return core.Event{Kind: core.RunStarted, Domain: "alpha", Site: "rome", Run: fmt.Sprint(n)}
 }
 
-// TestEventsResume checks that a client that comes back gets what it lacks, once, and learns what it missed.
+// TestEventsResume checks that a client that comes back gets the events that it lacks, once, and the number of those that are gone.
 func TestEventsResume(t *testing.T) {
 	l := NewEventLog(time.Now)
 	for n := range 10 {

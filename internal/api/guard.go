@@ -23,11 +23,11 @@ func Guarded(b Backend) Backend {
 	}
 }
 
-// Rights is what a guarded backend needs of the Core.
+// Rights are the Core's methods that a guarded backend needs.
 type Rights interface {
 	// Configured returns the fleet as it is configured now.
 	Configured() *fleet.Fleet
-	// Audit records what the principal of ctx tried.
+	// Audit records an act, or a refused one, of the principal of ctx.
 	Audit(ctx context.Context, what, object, detail string) error
 }
 
@@ -71,7 +71,7 @@ func (g *guard) maySites(ctx context.Context, need rights.Role, what string, q f
 	return g.may(ctx, need, what+" "+q.String(), rights.Of(ctx).Scope.Covers(g.rights.Configured(), q))
 }
 
-// narrow limits a selection to what the principal may see.
+// narrow limits a selection to the principal's scope.
 func (g *guard) narrow(ctx context.Context, what string, q fleet.Scope) (fleet.Scope, error) {
 	n, ok := rights.Of(ctx).Scope.Narrow(q)
 	return n, g.may(ctx, rights.Viewer, what+" "+q.String(), ok)

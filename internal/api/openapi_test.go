@@ -79,7 +79,7 @@ func (g *generator) operation(r *Route) object {
 	answer := g.schema(r.Answer)
 	switch r.Media {
 	case mediaEvents:
-		answer = object{"description": "Server-sent events: id is for Last-Event-ID, event is the kind of the event, or missed, and data is this object. A comment says that the Core is alive.",
+		answer = object{"description": "Server-sent events: id is for Last-Event-ID, event is the kind of the event, or missed, and data is this object. A comment shows that the Core is alive.",
 			"oneOf": []object{answer, g.schema(reflect.TypeFor[Missed]())}}
 	case mediaLines:
 		answer = object{"description": "One object a line: lines with line, then one with end or error. A stream without either was cut off.", "type": "object",

@@ -19,7 +19,7 @@ type HaltRequest struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// HaltChange is what became of an order to stop, or of lifting orders.
+// HaltChange is the result of giving or lifting halt orders.
 type HaltChange struct {
 	Orders []halt.ID `json:"orders"`            // that were given or lifted
 	Epoch  uint64    `json:"epoch"`             // of the set of orders in force
@@ -172,14 +172,14 @@ type Differing struct {
 	Why     string       `json:"why"`     // the problem, one word, and its detail
 }
 
-// EventLine is one line of GET /v1/events. Without an event and without missed it says only that the Core is alive.
+// EventLine is one line of GET /v1/events. Without an event and without missed it only shows that the Core is alive.
 type EventLine struct {
 	ID     string  `json:"id,omitempty"` // for Last-Event-ID
 	Event  *Event  `json:"event,omitempty"`
 	Missed *Missed `json:"missed,omitempty"`
 }
 
-// Missed says that a client missed events: read the state again.
+// Missed reports that a client missed events: read the state again.
 type Missed struct {
 	Count     uint64 `json:"count,omitempty"`     // how many, of all kinds and sites
 	Restarted bool   `json:"restarted,omitempty"` // the Core has restarted since; how many is unknown

@@ -12,7 +12,7 @@ type Period struct {
 	Until time.Time `query:"until" doc:"up to this time, exclusive"`
 }
 
-// AllQuery selects whether also what has ended is listed.
+// AllQuery selects whether ended entries are listed, too.
 type AllQuery struct {
 	All bool `query:"all" doc:"also those that have ended"`
 }

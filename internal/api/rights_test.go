@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/rights"
 )
 
-// targets are what a call can be about: a site, or everything.
+// targets are the subjects of a call: a site, or everything.
 var targets = []string{"rome", "oslo", ""}
 
 // parts fills in a call about a target: path values and parameters, and the body.
@@ -99,7 +99,7 @@ func try(t *testing.T, r *Route, p rights.Principal, target string) string {
 	}
 	query, body := parts(r.Method+" "+r.Path, target)
 	if body == "unknown" {
-		t.Fatalf("%s %s is not in the matrix: say what a call of it is about", r.Method, r.Path)
+		t.Fatalf("%s %s is not in the matrix: enter the subject of its calls", r.Method, r.Path)
 	}
 	req := httptest.NewRequest(r.Method, "/", nil)
 	if id := query.Get("id"); id != "" {
@@ -144,7 +144,7 @@ func try(t *testing.T, r *Route, p rights.Principal, target string) string {
 	return "nothing"
 }
 
-// cell sums up what a role may do with a route.
+// cell is the matrix's entry of a role and a route.
 func cell(t *testing.T, r *Route, role rights.Role) string {
 	outcome := func(s rights.Scope) map[string]string {
 		out := map[string]string{}

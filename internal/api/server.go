@@ -33,7 +33,7 @@ type ServerOptions struct {
 	Explain func(error) *Error
 }
 
-// TokenChecker tells who a token belongs to. *apitokens.Service is one.
+// TokenChecker returns the principal of a token. *apitokens.Service is one.
 type TokenChecker interface {
 	Check(text string) (rights.Principal, bool)
 	SaveUses(ctx context.Context) error
@@ -57,7 +57,7 @@ func (o *ServerOptions) principalOf(req *http.Request, caller Caller) (_ rights.
 // saveWithin bounds the record of a token's use, which follows the answer.
 const saveWithin = 5 * time.Second
 
-// refuseToken answers a request with a token that is not good. It says nothing else.
+// refuseToken answers a request with a token that is not good. The answer holds nothing else.
 func refuseToken(w http.ResponseWriter) {
 	w.Header().Set("WWW-Authenticate", "Bearer")
 	w.Header().Set("Connection", "close")

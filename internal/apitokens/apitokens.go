@@ -88,7 +88,7 @@ type Request struct {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
-// InvalidError says what is wrong with a request.
+// InvalidError describes the fault of a request.
 type InvalidError struct{ Text string }
 
 func (e *InvalidError) Error() string { return "API token: " + e.Text }
@@ -148,7 +148,7 @@ func (e *entry) good(now time.Time) bool {
 	return e.Revoked.IsZero() && now.Before(e.Expires)
 }
 
-// Check returns the principal of a token's text. It looks up the hash of the text, so that its time says nothing about
+// Check returns the principal of a token's text. It looks up the hash of the text, so that its time reveals nothing about
 // how much of a guess is right.
 func (s *Service) Check(text string) (rights.Principal, bool) {
 	hash, now := sha256.Sum256([]byte(text)), s.o.Now()

@@ -129,7 +129,7 @@ func TestRevokedInMemory(t *testing.T) {
 	}
 }
 
-// TestRequests checks what is refused.
+// TestRequests checks that invalid requests are refused.
 func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	w.issue(t, "ci")

@@ -43,7 +43,7 @@ func Probe(ctx context.Context, s Store, key string) error {
 	wrong.SHA256[0] ^= 1
 	switch _, err := s.Put(expectDamage(ctx), key, wrong, Cond{ETag: info.ETag}); {
 	case err == nil:
-		lack("the store accepts an upload that does not match its checksum: a line that changes bytes would damage what is stored")
+		lack("the store accepts an upload that does not match its checksum: a line that changes bytes would damage the stored objects")
 	case !slices.Contains([]Kind{KindIntegrity, KindDenied, KindOther}, KindOf(err)): // the right checksum was not refused in these ways
 		lacks = append(lacks, err)
 	}

@@ -187,7 +187,7 @@ func TestFaultMatrixOfGC(t *testing.T) {
 		gc := func(l *lab, store bucket.Store) error {
 			rep, err := l.gc(store, keepOne)
 			if err == nil && (rep.Expired == 0 || rep.Repacked == 0 || rep.Revived == 0 || rep.Deleted == 0 || rep.Leftovers == 0) {
-				t.Errorf("the scene is not what it should be: %+v", rep)
+				t.Errorf("the scene differs from the plan: %+v", rep)
 			}
 			return err
 		}

@@ -91,7 +91,7 @@ func TestFaultMatrixOfMerging(t *testing.T) {
 		gc := func(l *lab, store bucket.Store) error {
 			rep, err := l.gc(store, merge)
 			if err == nil && rep.Merged != 3 {
-				t.Errorf("the scene is not what it should be: %+v", rep)
+				t.Errorf("the scene differs from the plan: %+v", rep)
 			}
 			return err
 		}

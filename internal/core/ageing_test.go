@@ -31,7 +31,7 @@ type ageing struct {
 	*world
 	sites  map[string]*wireSite
 	rel    *core.Published                // the newest release of package
-	held   map[string]trust.ReleaseNumber // by site: what it reported last
+	held   map[string]trust.ReleaseNumber // by site: its last report
 	silent map[string]time.Duration       // since when sites send nothing
 	behind map[string]bool                // sites that are connected and keep their release
 	states map[string]string              // state folders of the real agents, by site
@@ -161,7 +161,7 @@ func (a *ageing) eventsOf(name string) []wire.Event {
 	return s.events(run, d, nil, &wire.Finished{Verdict: "verified", Totals: runs.Totals{Files: a.rel.Files, Bytes: a.rel.Bytes}}, at)
 }
 
-// night is what a site does in one turn.
+// night is a site's part of one turn.
 func (a *ageing) night(name string) {
 	a.t.Helper()
 	s := a.sites[name]

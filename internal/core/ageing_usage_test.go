@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// usage is what a fleet takes up.
+// usage is the memory and storage of a fleet.
 type usage struct {
 	heap       uint64 // bytes after a collection
 	goroutines int

@@ -240,7 +240,7 @@ func (nt *Notifier) readSecret(ctx context.Context, name, purpose string) (strin
 // AlertFaults are the reasons why alerts cannot be delivered with the secrets and files that exist.
 type AlertFaults struct{ Mail, Webhook error }
 
-// CheckAlerts judges what the settings of alerts need besides the configuration. secret returns the value of a secret,
+// CheckAlerts checks the files and secrets that the settings of alerts need. secret returns the value of a secret,
 // empty if there is none.
 func CheckAlerts(a *Alerts, secret func(name string) (string, error)) (f AlertFaults) {
 	if a.Rules.Mail {

@@ -73,7 +73,7 @@ func WithActor(ctx context.Context, who string) context.Context {
 
 type actorKey struct{}
 
-// coreActor is the actor of what the Core does by itself.
+// coreActor is the actor of the Core's own acts.
 const coreActor = "core"
 
 func actorOf(ctx context.Context) string {

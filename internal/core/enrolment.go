@@ -39,7 +39,7 @@ func newEnrolment(c *Core) *enrolment.Service {
 	})
 }
 
-// identities implements enrolment.Sites: it keeps the identities in force, with what the Core knows of each site.
+// identities implements enrolment.Sites: it keeps the identities in force, with the Core's facts about each site.
 type identities struct {
 	halting *halting.Service
 	fleet   *sites
@@ -126,7 +126,7 @@ func (r replies) RefuseError(ctx context.Context, from wire.Address, verb string
 // enrolmentNotices implements enrolment.Notices.
 type enrolmentNotices struct{ *notices }
 
-// AuditToken records what the holder of a token did.
+// AuditToken records an act of a token's holder.
 func (n enrolmentNotices) AuditToken(ctx context.Context, token, what, object, detail string) error {
 	return n.audits.Audit(ctx, ledger.Deed{Who: "token " + token, What: what, Object: object, Detail: detail})
 }

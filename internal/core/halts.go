@@ -41,7 +41,7 @@ type HaltRequest struct {
 // ErrLate says that a halt came to its turn after its caller had given up.
 var ErrLate = errors.New("the halt is not carried out: its caller gave up before the Core could")
 
-// HaltChange is what became of an order to stop, or of lifting orders.
+// HaltChange is the result of giving or lifting halt orders.
 type HaltChange struct {
 	Orders []halt.ID `json:"orders"`            // that were given or lifted
 	Epoch  uint64    `json:"epoch"`             // of the set of orders in force

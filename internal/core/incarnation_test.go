@@ -312,7 +312,7 @@ func TestUnreadHead(t *testing.T) {
 			}
 			w.until("the incident to be over", func() bool { return !w.has("behind") })
 			if w.has("ask") {
-				t.Error("a site is blamed for what the Core has lost")
+				t.Error("a site is blamed for the Core's loss")
 			}
 		})
 	}

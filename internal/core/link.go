@@ -125,7 +125,7 @@ func (l *busLink) listenBus(ctx context.Context) error {
 	return nil
 }
 
-// URLs are what sites dial.
+// URLs are the addresses that sites dial.
 func (l *busLink) URLs() []string {
 	if urls := l.publicURLs(); len(urls) > 0 {
 		return urls

@@ -7,7 +7,7 @@ import (
 	"nightferry/internal/fleet"
 )
 
-// Rights is what the check of a principal's rights needs of the Core.
+// Rights are the Core's methods that the check of a principal's rights needs.
 type Rights struct {
 	settings *atomic.Pointer[Settings]
 	notices  *notices
@@ -16,7 +16,7 @@ type Rights struct {
 // Configured returns the fleet as it is configured now. The caller must not change it.
 func (r *Rights) Configured() *fleet.Fleet { return r.settings.Load().Fleet }
 
-// Audit records what the actor of ctx did or tried.
+// Audit records an act, or a refused one, of the actor of ctx.
 func (r *Rights) Audit(ctx context.Context, what, object, detail string) error {
 	return r.notices.Audit(ctx, what, object, detail)
 }

@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/query"
 )
 
-// TestUnreadableTargetIsUnproven: while a site cannot read its target, no view claims what an earlier run proved. Each
+// TestUnreadableTargetIsUnproven: while a site cannot read its target, no view repeats an earlier run's proof. Each
 // names the cause and the date of the last proof.
 func TestUnreadableTargetIsUnproven(t *testing.T) {
 	t.Parallel()

@@ -153,7 +153,7 @@ func (s *Service) refuseToken(ctx context.Context, from wire.Address, err error)
 	s.o.Replies.Refuse(ctx, from, wire.VerbEnrol, code, err.Error(), kinds.TokenBad)
 }
 
-// grantIdentity enters the identity and makes what the site needs from now on. The
+// grantIdentity enters the identity and makes the site's credentials. The
 // identity that it supersedes is cut before it returns.
 func (s *Service) grantIdentity(ctx context.Context, token string, v *wire.Enrol, at *fleet.Site, public string) (*wire.Grant, error) {
 	now, r := s.o.Now(), s.o.Repository()

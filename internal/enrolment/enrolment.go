@@ -35,7 +35,7 @@ type Identities interface {
 	Settle(ctx context.Context, domain, site string) (ledger.Identity, error)
 }
 
-// Sites holds the identities in force, and what was heard of the sites.
+// Sites holds the identities in force, and the last contact of each site.
 type Sites interface {
 	// Enrolled calls fn for each site with an identity.
 	Enrolled(fn func(a wire.Address, s Site))
@@ -77,7 +77,7 @@ type Bus interface {
 	Pin() bus.Pin
 	// KeepNewest closes all connections of a user but the newest one, if the Core can do that.
 	KeepNewest(public string) error
-	// NotCut tells the operators, if the Core cannot disconnect the user of an identity, or the users of a
+	// NotCut notifies the operators, if the Core cannot disconnect the user of an identity, or the users of a
 	// domain's signing key.
 	NotCut(ctx context.Context, a wire.Address, public string) error
 	DomainNotCut(ctx context.Context, domain, key string) error

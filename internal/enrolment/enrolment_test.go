@@ -80,7 +80,7 @@ func TestMachines(t *testing.T) {
 	}
 }
 
-// world is what a Service without a Core works with. It records the calls.
+// world stands for the Core around a Service. It records the calls.
 type world struct {
 	calls []string
 	sites map[wire.Address]Site

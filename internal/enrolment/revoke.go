@@ -44,7 +44,7 @@ func (s *Service) RevokeDomain(ctx context.Context, domain, why string) ([]strin
 			found = append(found, a)
 		}
 	})
-	// The key first: whoever stole it makes no further user.
+	// The key first: a thief of it makes no further user.
 	keys, err := s.o.Access.EndDomain(ctx, domain)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (s *Service) RevokeDomain(ctx context.Context, domain, why string) ([]strin
 	return sites, s.o.Access.Refresh(ctx)
 }
 
-// endTokens ends what nobody should enroll with any more.
+// endTokens ends the tokens with which nobody may enroll any more.
 func (s *Service) endTokens(ctx context.Context, domain, site string) (int, error) {
 	n, err := s.o.Tokens.EndTokens(ctx, domain, site)
 	if err != nil || n == 0 {

@@ -7,7 +7,7 @@ import (
 	"nightferry/internal/clock"
 )
 
-// TestAPITokens checks what is stored of API tokens, and that Prune removes only those that ended long ago.
+// TestAPITokens checks the stored fields of API tokens, and that Prune removes only those that ended long ago.
 func TestAPITokens(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()

@@ -127,7 +127,7 @@ func TestRestoredTimesAreNoticed(t *testing.T) {
 	}
 	again := slices.DeleteFunc(g.events, func(e Event) bool { return e.Path != "image" })
 	if len(again) != 1 || again[0].Outcome != runs.FileAdded || again[0].Cause == "" {
-		t.Errorf("its events are %+v, want one outcome that says that it was read again", again)
+		t.Errorf("its events are %+v, want one outcome with the cause that it was read again", again)
 	}
 }
 
