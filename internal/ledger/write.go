@@ -29,6 +29,9 @@ type change struct {
 // makeChange makes a change, grouped with other waiting changes, and returns once it is durable. act names the change in
 // errors.
 func (d *database) makeChange(ctx context.Context, act string, do func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", act, err) // select would at times make the change all the same
+	}
 	c := &change{do: do, done: make(chan struct{})}
 	select {
 	case d.changes <- c:

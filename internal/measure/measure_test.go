@@ -237,9 +237,10 @@ func TestNoSource(t *testing.T) {
 // A file that is written while it is read has moved on; it is not damaged.
 func TestChangedWhileRead(t *testing.T) {
 	s := newSource(t, map[string]string{"big": strings.Repeat("z", 1<<20)})
-	began := make(chan bool, 1)
+	began, written := make(chan bool, 1), make(chan bool)
 	entries := s.next()
 	go func() {
+		defer close(written)
 		<-began
 		s.write("big", strings.Repeat("y", 1<<20))
 		s.must(os.Chtimes(s.path("big"), time.Now(), time.Now().Add(time.Minute)))
@@ -252,6 +253,7 @@ func TestChangedWhileRead(t *testing.T) {
 		}
 		return e, err
 	}, measure.Options{Rate: 512 << 10}, func(f measure.Finding) { found = append(found, string(f.Outcome)+" "+f.Path) })
+	<-written
 	if err != nil || !slices.Equal(found, []string{"changed big"}) {
 		t.Errorf("%q %v", found, err)
 	}

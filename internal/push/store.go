@@ -64,10 +64,11 @@ func (p *push) newStore(ctx context.Context) (*store, error) {
 		n = 3
 	}
 	s := &store{p: p, enc: enc, known: known, fresh: map[digest.Digest]struct{}{}, bufs: make(chan []byte, n+1), halted: p.o.Now()}
-	for range n + 1 {
+	for range n + 1 { // n are stored while one is filled
 		s.bufs <- nil // allocated on first use
 	}
 	s.uploads, s.upctx = errgroup.WithContext(ctx)
+	s.uploads.SetLimit(n)
 	return s, nil
 }
 
@@ -124,7 +125,7 @@ func (s *store) addBlock(b pack.Block) error {
 	return nil
 }
 
-// flushPack queues the current pack for storing.
+// flushPack has the current pack stored, once fewer than Options.Connections others are being stored.
 func (s *store) flushPack() {
 	w := s.w
 	if w == nil {

@@ -3,10 +3,15 @@ package push
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/pack"
 )
 
@@ -26,5 +31,39 @@ func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
 		}
 		stop(nil)
 		_ = s.uploads.Wait() // the error was returned above
+	}
+}
+
+// slowStore stores packs slowly and records the largest number of them that were being stored at once.
+type slowStore struct {
+	bucket.Store
+	now, most atomic.Int64
+}
+
+func (s *slowStore) Put(ctx context.Context, key string, body bucket.Body, cond bucket.Cond) (bucket.Info, error) {
+	if strings.HasPrefix(key, "packs/") {
+		n := s.now.Add(1)
+		defer s.now.Add(-1)
+		for old := s.most.Load(); n > old && !s.most.CompareAndSwap(old, n); old = s.most.Load() {
+		}
+		time.Sleep(300 * time.Millisecond) // the next pack is filled by then
+	}
+	return s.Store.Put(ctx, key, body, cond)
+}
+
+// TestConnectionsBoundUploads: no more packs are stored at once than was asked for.
+func TestConnectionsBoundUploads(t *testing.T) {
+	g := newRig(t, nil)
+	for _, n := range []int{1, 2} {
+		for i := range uint64(5) {
+			g.write(fmt.Sprintf("image-%d.iso", i), noise(uint64(n)<<8+i, 14<<20))
+		}
+		slow := &slowStore{Store: g.store}
+		if _, err := g.pushTo(t.Context(), slow, func(o *Options) { o.Connections = n }); err != nil {
+			t.Fatal(err)
+		}
+		if most := slow.most.Load(); most != int64(n) {
+			t.Errorf("%d packs were stored at once, want %d", most, n)
+		}
 	}
 }
