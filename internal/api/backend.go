@@ -52,8 +52,9 @@ type Records interface {
 	Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error
 }
 
-// Forecast plans runs.
+// Forecast plans runs, and lists the windows in which they may move.
 type Forecast interface {
+	Windows(ctx context.Context, r query.WindowsRequest) ([]query.Opening, error)
 	Plan(ctx context.Context, r query.PlanRequest) (*query.NightPlan, error)
 }
 

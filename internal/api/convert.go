@@ -66,6 +66,7 @@ func limitedOf(x *core.Limited) Limited               { return Limited(*x) }
 func issuedOf(x *core.IssuedToken) IssuedToken        { return IssuedToken(*x) }
 func alertTestOf(x *core.AlertTest) AlertTest         { return AlertTest(*x) }
 func planItemOf(x *query.PlanItem) PlanItem           { return PlanItem(*x) }
+func openingOf(x *query.Opening) Opening              { return Opening(*x) }
 func haltChangeOf(x *core.HaltChange) HaltChange      { return HaltChange(*x) }
 func measurementOf(x *ledger.Measurement) Measurement { return Measurement(*x) }
 
@@ -100,7 +101,7 @@ func statusOf(s *query.Status) Status {
 }
 
 func siteOf(s *query.SiteStatus) Site {
-	return Site{s.Site, s.Domain, s.Region, s.Enrolled, s.Revoked, s.RevokedWhy, s.JWTExpires, s.Contested, s.Connected, s.Seen, s.Version, s.ClockOffset, s.Spooled, s.Revision, s.Wanted,
+	return Site{s.Site, s.Domain, s.Region, s.Zone, s.Latitude, s.Longitude, s.Enrolled, s.Revoked, s.RevokedWhy, s.JWTExpires, s.Contested, s.Connected, s.Seen, s.Version, s.ClockOffset, s.Spooled, s.Revision, s.Wanted,
 		listOf(s.Channels, siteChannelOf)}
 }
 

@@ -92,6 +92,9 @@ type Site struct {
 	Site        string        `json:"site"`
 	Domain      string        `json:"domain"`
 	Region      string        `json:"region"`
+	Zone        string        `json:"zone"`               // IANA name
+	Latitude    *float64      `json:"latitude,omitempty"` // degrees, as configured; absent: the configuration has none
+	Longitude   *float64      `json:"longitude,omitempty"`
 	Enrolled    time.Time     `json:"enrolled,omitzero"`     // absent: it never joined, or was revoked
 	Revoked     time.Time     `json:"revoked,omitzero"`      // absent: it is enrolled, or never was
 	RevokedWhy  string        `json:"revoked_why,omitempty"` // by whom, with the reason
@@ -196,6 +199,17 @@ type Plan struct {
 	Days     int        `json:"days"`
 	Currency string     `json:"currency"`
 	Items    []PlanItem `json:"items"`
+}
+
+// Opening is one window of a channel at a site.
+type Opening struct {
+	Site    string    `json:"site"`
+	Domain  string    `json:"domain"`
+	Region  string    `json:"region"`
+	Channel string    `json:"channel"`
+	Start   time.Time `json:"start"`            // may be before the time that was asked for
+	End     time.Time `json:"end"`              // may be after it
+	Always  bool      `json:"always,omitempty"` // the configuration gives no window; start and end are those that were asked for
 }
 
 // PlanItem is the forecast for one release at one site.

@@ -163,6 +163,16 @@ func (g guardedForecast) Plan(ctx context.Context, r query.PlanRequest) (*query.
 	return p, hidden(ctx, err)
 }
 
+func (g guardedForecast) Windows(ctx context.Context, r query.WindowsRequest) ([]query.Opening, error) {
+	q, err := g.narrow(ctx, "windows", r.Scope)
+	if err != nil {
+		return nil, err
+	}
+	r.Scope = q
+	list, err := g.next.Windows(ctx, r)
+	return list, hidden(ctx, err)
+}
+
 type guardedEvents struct {
 	next Events
 	*guard

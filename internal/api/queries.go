@@ -44,6 +44,13 @@ type PlanQuery struct {
 	Days int       `query:"days" min:"1" max:"366" doc:"how many days; absent: 1"`
 }
 
+// WindowsQuery asks when channels may move.
+type WindowsQuery struct {
+	Scope
+	Since time.Time `query:"since" doc:"from this time; absent: now"`
+	Until time.Time `query:"until" doc:"up to this time, at most 31 days after since; absent: a day after it"`
+}
+
 // RunsQuery selects runs, the newest first.
 type RunsQuery struct {
 	Scope

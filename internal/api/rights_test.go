@@ -41,7 +41,7 @@ func parts(route, target string) (query url.Values, body any) {
 	switch route {
 	case "GET /v1/openapi.json", "GET /v1/health", "GET /v1/status", "GET /v1/tasks", "GET /v1/halts", "GET /v1/held", "GET /v1/secrets", "GET /v1/incidents", "GET /v1/audit":
 		return nil, nil
-	case "GET /v1/sites", "GET /v1/why", "GET /v1/plan", "GET /v1/runs", "GET /v1/exceptions", "GET /v1/logs", "GET /v1/events":
+	case "GET /v1/sites", "GET /v1/why", "GET /v1/plan", "GET /v1/windows", "GET /v1/runs", "GET /v1/exceptions", "GET /v1/logs", "GET /v1/events":
 		return q, nil
 	case "GET /v1/runs/{id}":
 		return url.Values{"id": {run}}, nil

@@ -89,6 +89,10 @@ func (r *routes) addViews() {
 		p, err := b.Forecast.Plan(ctx, query.PlanRequest{Scope: fleet.Scope(q.Scope), Days: q.Days, At: q.At})
 		return viewOf(p, err, planOf)
 	})
+	get(r, "/v1/windows", "When channels may move at the sites of a scope", func(ctx context.Context, q WindowsQuery) ([]Opening, error) {
+		list, err := b.Forecast.Windows(ctx, query.WindowsRequest{Scope: fleet.Scope(q.Scope), From: q.Since, To: q.Until})
+		return viewsOf(list, err, openingOf)
+	})
 }
 
 // addRecords are the routes that list what happened.

@@ -143,6 +143,7 @@ func TestViewsAreComplete(t *testing.T) {
 	sameJSON(t, placeOf)
 	sameJSON(t, incidentOf)
 	sameJSON(t, planOf)
+	sameJSON(t, openingOf)
 	sameJSON(t, haltOf)
 	sameJSON(t, detailOf)
 	sameJSON(t, exceptionOf)

@@ -130,6 +130,10 @@ func (w *world) Plan(_ context.Context, r query.PlanRequest) (*query.NightPlan, 
 	return &query.NightPlan{Items: items}, err
 }
 
+func (w *world) Windows(_ context.Context, r query.WindowsRequest) ([]query.Opening, error) {
+	return each(w, r.Scope, func(s *fleet.Site) query.Opening { return query.Opening{Site: s.Name, Domain: s.Domain} })
+}
+
 func (w *world) CloseIncident(context.Context, int64, string) (query.Incident, error) {
 	w.did("close")
 	return query.Incident{}, nil

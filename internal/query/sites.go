@@ -98,7 +98,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		x, _ := v.o.Sites.Site(a)
-		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: x.Connected, Seen: x.Seen, Version: x.Sighting.Version,
+		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Zone: s.Zone, Latitude: s.Latitude, Longitude: s.Longitude, Connected: x.Connected, Seen: x.Seen, Version: x.Sighting.Version,
 			ClockOffset: ledger.Seconds(x.Sighting.ClockOffset), Spooled: x.Sighting.Lag, Revision: x.Sighting.Revision, Wanted: v.o.Wanted(a).Revision}
 		if x.Identity == nil {
 			if d, ok := revoked[s.Name]; ok {

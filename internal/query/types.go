@@ -15,6 +15,9 @@ type SiteStatus struct {
 	Site        string          `json:"site"`
 	Domain      string          `json:"domain"`
 	Region      string          `json:"region"`
+	Zone        string          `json:"zone"`
+	Latitude    *float64        `json:"latitude,omitempty"` // degrees, as configured; nil: the configuration has none
+	Longitude   *float64        `json:"longitude,omitempty"`
 	Enrolled    time.Time       `json:"enrolled,omitzero"`     // zero: it never joined, or was revoked
 	Revoked     time.Time       `json:"revoked,omitzero"`      // zero: it is enrolled, or never was
 	RevokedWhy  string          `json:"revoked_why,omitempty"` // by whom, with the reason
