@@ -133,6 +133,11 @@ func (c *Client) Plan(ctx context.Context, q PlanQuery) (Plan, error) {
 	return getJSON[Plan](ctx, c, "/v1/plan", q)
 }
 
+// Windows lists when channels may move.
+func Windows(ctx context.Context, c *Client, q WindowsQuery) ([]Opening, error) {
+	return getJSON[[]Opening](ctx, c, "/v1/windows", q)
+}
+
 // Events calls fn with each event as it happens, and with each report of missed ones, until fn returns an error or the
 // connection ends. A client that comes back passes the last identifier as q.After.
 func (c *Client) Events(ctx context.Context, q EventsQuery, fn func(*EventLine) error) error {
