@@ -223,7 +223,7 @@ func cluster(c *config.Config) *core.Cluster {
 }
 
 func settings(c *config.Config) core.Settings {
-	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs},
+	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Runs: c.Retention.Runs},
 		Prices: schedule.Prices{PerGB: c.Prices.GB, PerThousandRequest: c.Prices.ThousandRequests}, Currency: c.Prices.Currency}
 }
 

@@ -154,8 +154,11 @@ func (s *site) loadHeader() (*scan.Header, error) {
 	if h == nil {
 		return nil, s.target.checkUnrecorded()
 	}
-	if h.Repo != s.remote.repo.ID() || h.Channel != s.o.Channel {
+	switch {
+	case h.Channel != s.o.Channel:
 		return nil, fmt.Errorf("this folder holds channel %q, not %q: give each channel a folder of its own", h.Channel, s.o.Channel)
+	case h.Repo != s.remote.repo.ID():
+		return nil, fmt.Errorf("this folder holds channel %q of another repository: give each repository a folder of its own", h.Channel)
 	}
 	return h, nil
 }

@@ -79,7 +79,7 @@ func TestFleetThatAges(t *testing.T) {
 func newAgeing(t *testing.T) *ageing {
 	a := &ageing{held: map[string]trust.ReleaseNumber{}, silent: map[string]time.Duration{}, behind: map[string]bool{}, states: map[string]string{}}
 	a.world = newWorldWith(t, nil, func(w *world) {
-		w.settings.Retention = ledger.Retention{Logs: 6 * ageingDay, Summaries: 30 * ageingDay}
+		w.settings.Retention = ledger.Retention{Logs: 6 * ageingDay, Runs: 30 * ageingDay}
 		for i := range w.settings.Fleet.Channels {
 			w.settings.Fleet.Channels[i].Keep = ageingKeep
 		}

@@ -57,7 +57,7 @@ func beCore(text string) error {
 	f := testFleet(o.Source, o.Dir)
 	f.Site("osaka").Placement("package").Windows = o.Windows
 	c, err := core.Open(ctx, core.Options{Data: o.Data, Master: master, StoreURL: o.StoreURL, Addr: o.Addr, Version: "test", Now: time.Now, Beat: 2 * time.Second},
-		core.Settings{Fleet: f, Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}})
+		core.Settings{Fleet: f, Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Runs: 400 * 24 * time.Hour}})
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	const day = 24 * time.Hour
-	if w.settings.Retention != (ledger.Retention{Logs: 30 * day, Summaries: 400 * day}) {
+	if w.settings.Retention != (ledger.Retention{Logs: 30 * day, Runs: 400 * day}) {
 		t.Fatalf("%+v", w.settings.Retention)
 	}
 	w.write("a.txt", "one")
@@ -169,7 +169,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 		t.Errorf("%d runs are left", runs())
 	}
 	// As it is configured.
-	w.settings.Retention = ledger.Retention{Logs: 2 * day, Summaries: 5 * day}
+	w.settings.Retention = ledger.Retention{Logs: 2 * day, Runs: 5 * day}
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}

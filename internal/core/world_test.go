@@ -104,7 +104,7 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
 	}
 	w.options.StoreAhead(func() time.Duration { return time.Duration(w.ahead.Load()) })
-	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
+	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Runs: 400 * 24 * time.Hour}}
 	w.secret(core.SecretStore, credentials)
 	change(w)
 	w.start()

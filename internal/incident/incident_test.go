@@ -90,8 +90,8 @@ func TestEveryKindEnds(t *testing.T) {
 	d.want()
 }
 
-// TestSweepKeepsWhatIsThere: Sweep ends no incident about a configured object.
-func TestSweepKeepsWhatIsThere(t *testing.T) {
+// TestConfiguredStaysOpen: ResolveUnconfigured ends no incident about a configured object.
+func TestConfiguredStaysOpen(t *testing.T) {
 	d := newDesk(t)
 	d.Raise(kinds.Publishes, "package", wire.Address{}, "x")
 	d.Raise(kinds.Publishes, "gone", wire.Address{}, "x")

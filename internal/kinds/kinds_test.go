@@ -1,6 +1,9 @@
 package kinds
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,5 +36,32 @@ func TestRemedyOfRuns(t *testing.T) {
 	}
 	if got := Remedy("site-unheard", ""); got == "" {
 		t.Error("a kind of a newer agent has no remedy")
+	}
+}
+
+// TestCausesAreReal: each part that is this product's own text, and no
+// system's, stands in the code of another room.
+func TestCausesAreReal(t *testing.T) {
+	systems := []string{"operation not permitted", "read-only file system", "write protected", "permission denied", "Access is denied", "no space left",
+		"input/output error", "stale", "used by another process", "text file busy"}
+	files, err := filepath.Glob("../*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || filepath.Base(filepath.Dir(name)) == "kinds" {
+			continue
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.Write(b)
+	}
+	for _, c := range causes {
+		if !slices.Contains(systems, c.part) && !strings.Contains(code.String(), c.part) {
+			t.Errorf("no error says %q: its remedy is never shown", c.part)
+		}
 	}
 }

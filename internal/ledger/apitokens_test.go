@@ -29,7 +29,7 @@ func TestAPITokens(t *testing.T) {
 	must(t, err)
 	same(t, "tokens", list, []APIToken{long, old})
 	c.add(100 * day)
-	_, err = l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Summaries: 90 * day})
+	_, err = l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Runs: 90 * day})
 	must(t, err)
 	list, err = l.APITokens.List(ctx)
 	must(t, err)

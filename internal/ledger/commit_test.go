@@ -202,7 +202,7 @@ func TestPrune(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	const day = 24 * time.Hour
-	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
+	keep := Retention{Logs: 30 * day, Runs: 400 * day}
 	finish := func(n int, render bool) {
 		t.Helper()
 		_, err := l.Append(ctx, "apac", "osaka", []Event{{Run: runID(n), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: fmt.Sprint("x", n), Outcome: "failed"}}},

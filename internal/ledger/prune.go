@@ -64,40 +64,40 @@ var ages = []struct {
 }{
 	{"events", "run IN (SELECT seq FROM runs WHERE finished > 0 AND finished < ?1 AND rendered > 0)", keepLogs, false},
 	{"exceptions", "last < ?1", keepLogs, false},
-	{"events", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
-	{"attestations", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
-	{"runs", pastRun, keepSummaries, false},
-	{"incidents", "resolved > 0 AND resolved < ?1", keepSummaries, false},
-	{"halts", "resumed > 0 AND resumed < ?1", keepSummaries, false},
-	{"tokens", "max(expires, used) < ?1", keepSummaries, false},
-	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepSummaries, false},
-	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepSummaries, false},
-	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepSummaries, true},
-	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepSummaries, true},
-	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepSummaries, true},
+	{"events", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepRuns, false},
+	{"attestations", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepRuns, false},
+	{"runs", pastRun, keepRuns, false},
+	{"incidents", "resolved > 0 AND resolved < ?1", keepRuns, false},
+	{"halts", "resumed > 0 AND resumed < ?1", keepRuns, false},
+	{"tokens", "max(expires, used) < ?1", keepRuns, false},
+	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepRuns, false},
+	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepRuns, false},
+	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepRuns, true},
+	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepRuns, true},
+	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepRuns, true},
 	// For sites whose last identity was removed by the previous rule.
 	{"desired_revisions", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = desired_revisions.domain AND i.site = desired_revisions.site)" +
-		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepSummaries, true},
-	{"limits", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM desired_revisions r WHERE r.domain = limits.domain AND r.site = limits.site)", keepSummaries, true},
+		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepRuns, true},
+	{"limits", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM desired_revisions r WHERE r.domain = limits.domain AND r.site = limits.site)", keepRuns, true},
 	{"releases", "published < ?1 AND number < (SELECT max(number) FROM releases n WHERE n.channel = releases.channel)" +
 		" AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.channel = releases.channel AND h.number <= releases.number)" +
 		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.channel = releases.channel AND d.number <= releases.number)", keepReleases, true},
 	{"measurements", "at < ?1 AND NOT EXISTS (SELECT 1 FROM releases r WHERE r.channel = measurements.channel AND r.number = measurements.number)", keepReleases, true},
 	{"audit", "at < ?1", func(r Retention) time.Duration {
-		if r.Summaries <= 0 {
+		if r.Runs <= 0 {
 			return 0
 		}
-		return max(r.Summaries, auditFor)
+		return max(r.Runs, auditFor)
 	}, false},
 }
 
-func keepLogs(r Retention) time.Duration      { return r.Logs }
-func keepSummaries(r Retention) time.Duration { return r.Summaries }
+func keepLogs(r Retention) time.Duration { return r.Logs }
+func keepRuns(r Retention) time.Duration { return r.Runs }
 func keepReleases(r Retention) time.Duration {
-	if r.Summaries <= 0 {
+	if r.Runs <= 0 {
 		return 0
 	}
-	return max(r.Summaries, r.Releases)
+	return max(r.Runs, r.Releases)
 }
 
 // Prune removes rows that are older than r allows at now. It continues after errors. It never removes an open incident,

@@ -17,7 +17,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	l, c := newLedger(t)
 	ctx, began := t.Context(), c.now()
 	const day = 24 * time.Hour
-	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
+	keep := Retention{Logs: 30 * day, Runs: 400 * day}
 	for n := range 3 {
 		must(t, l.AddRelease(ctx, Release{Channel: "package", Number: trust.ReleaseNumber(n + 1), Digest: trust.ReleaseDigest(d(fmt.Sprint(n))), Published: c.now()}))
 		must(t, l.Measurements.Set(ctx, Measurement{Channel: "package", Number: trust.ReleaseNumber(n + 1), Release: trust.ReleaseDigest(d(fmt.Sprint(n))), At: c.now()}))
@@ -89,7 +89,7 @@ func TestAuditOfTheLastDaysStays(t *testing.T) {
 	must(t, l.Audit(t.Context(), Deed{Who: "kay", What: "test"}))
 	now, err := l.BeginPurge(t.Context(), clock.CalendarAt(c.now()))
 	must(t, err)
-	_, err = l.Prune(t.Context(), now.Add(-time.Second), Retention{Logs: 1, Summaries: 1})
+	_, err = l.Prune(t.Context(), now.Add(-time.Second), Retention{Logs: 1, Runs: 1})
 	must(t, err)
 	err = l.db.makeChange(t.Context(), "tamper", func(x *tx) error { return x.execSQL("DELETE FROM audit") })
 	if err == nil || !strings.Contains(err.Error(), "append only") {
@@ -135,7 +135,7 @@ func TestPruneGoesOn(t *testing.T) {
 		return x.execSQL("CREATE TRIGGER stuck BEFORE DELETE ON runs BEGIN SELECT raise(ABORT, 'stuck'); END")
 	}))
 	c.add(500 * 24 * time.Hour)
-	p, err := l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Logs: 1, Summaries: 400 * 24 * time.Hour})
+	p, err := l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Logs: 1, Runs: 400 * 24 * time.Hour})
 	if err == nil || !strings.Contains(err.Error(), "stuck") || p["tokens"] != 1 {
 		t.Errorf("%v, %v", p, err)
 	}

@@ -358,7 +358,7 @@ type DeedFilter struct {
 
 // Retention defines how long to keep rows. Zero means forever.
 type Retention struct {
-	Logs      time.Duration // events of ended runs, and exceptions since their last report
-	Summaries time.Duration // runs, resolved incidents, lifted halts, used tokens, ended identities, data of sites that are gone, and the audit (at least 90 days)
-	Releases  time.Duration // releases that no site holds or is to hold; at least as long as Summaries
+	Logs     time.Duration // events of ended runs, and exceptions since their last report
+	Runs     time.Duration // runs, resolved incidents, lifted halts, used tokens, ended identities, data of sites that are gone, and the audit (at least 90 days)
+	Releases time.Duration // releases that no site holds or is to hold; at least as long as Runs
 }
