@@ -304,7 +304,11 @@ type final struct {
 }
 
 func (f *final) writeCatalogue(ctx context.Context) error {
-	if err := f.target.walkTarget(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
+	names, err := f.target.namesOf(nextName, nil)
+	if err != nil {
+		return err
+	}
+	if err := f.target.walkTarget(ctx, names, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
 		return err
 	}
 	return f.upTo(nil)
@@ -375,7 +379,11 @@ func (f *final) writeRecord(rec *scan.Record, it *scan.Item) error {
 	if !ok {
 		f.wrong++
 		if !told {
-			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: runs.FileFailed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+			cause := errNotLeft
+			if it == nil && !isBelow(f.blind, rec.Path) {
+				cause = f.noteAltered(rec)
+			}
+			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: runs.FileFailed, Size: e.Size, Digest: e.Digest, Cause: cause})
 		}
 		if it == nil && !isBelow(f.blind, rec.Path) {
 			return nil

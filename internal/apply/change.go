@@ -120,11 +120,16 @@ func (c *change) stageName() string {
 
 // changeAt returns the change at a path, or nil.
 func changeAt(changes []change, path string) *change {
-	i, found := slices.BinarySearchFunc(changes, path, func(c change, p string) int { return scan.Compare(c.path, p) })
+	i, found := changeIndex(changes, path)
 	if !found {
 		return nil
 	}
 	return &changes[i]
+}
+
+// changeIndex returns the index of the change at a path, and whether there is one.
+func changeIndex(changes []change, path string) (int, bool) {
+	return slices.BinarySearchFunc(changes, path, func(c change, p string) int { return scan.Compare(c.path, p) })
 }
 
 // outcomeOf returns Locked for a lock, which may go away, and Failed for any other error.

@@ -29,7 +29,7 @@ func rot(t *testing.T, dst, name string) {
 	try(t, err)
 	w, err := scan.CreateCatalogue(s.target.root, catalogueName)
 	try(t, err)
-	try(t, s.target.walkTarget(t.Context(), func(it scan.Item) error {
+	try(t, s.target.walkTarget(t.Context(), nil, func(it scan.Item) error {
 		rec, err := old.findRecord(it.Path)
 		if err == nil && rec != nil {
 			if rec.Kind == scan.File {

@@ -33,7 +33,9 @@ func fileSystems() []fileSystem {
 		{name: "ext4", make: []string{"mkfs.ext4", "-q"}, mount: []string{"mount", "-o", "loop"}},
 		{name: "ext4 of seconds", make: []string{"mkfs.ext4", "-q", "-I", "128"}, mount: []string{"mount", "-o", "loop"}},
 		{name: "ntfs-3g", make: []string{"mkfs.ntfs", "-q", "-F"}, mount: []string{"ntfs-3g"}},
+		{name: "lowntfs-3g that ignores case", make: []string{"mkfs.ntfs", "-q", "-F"}, mount: []string{"lowntfs-3g", "-o", "ignore_case"}},
 		{name: "vfat", make: []string{"mkfs.vfat"}, mount: []string{"mount", "-t", "vfat", "-o", "loop,umask=000"}},
+		{name: "vfat of lower case", make: []string{"mkfs.vfat"}, mount: []string{"mount", "-t", "vfat", "-o", "loop,umask=000,shortname=lower"}},
 		{name: "exfat", make: []string{"mkfs.exfat"}, mount: []string{"mount.exfat-fuse", "-o", "umask=000,allow_other"}, block: true},
 	}
 }
@@ -82,12 +84,17 @@ func (f *fileSystem) lend(t *testing.T, dir string) {
 func field(t *testing.T, src string, second bool) {
 	t.Helper()
 	tr := tree{"ro": "r", "secret": "s", "run": "#!", "empty": "", "shut/in": "i", "shut/deep/in": "d",
-		"img": blob(1, 600_000) + strings.Repeat("\x00", 2<<20) + blob(2, 100_000), "disk.vhdx": blob(3, 200_000) + strings.Repeat("\x00", 2<<20), "then/gone": "g"}
+		"img": blob(1, 600_000) + strings.Repeat("\x00", 2<<20) + blob(2, 100_000), "disk.vhdx": blob(3, 200_000) + strings.Repeat("\x00", 2<<20), "then/gone": "g",
+		"README.TXT": "upper", "NOTES.TXT": "n", "Docs/Deep Folder/\u00c9t\u00e9.PDF": "d", "UP/LOW/a": "a", "UP/gone": "g"}
 	modes := map[string]os.FileMode{"ro": 0o444, "secret": 0o400, "run": 0o755, "shut/in": 0o400, "shut/deep": 0o555, "shut": 0o555}
 	years := []int{1601, 1899, 1971, 1979, 1999, 2039, 2108, 2300}
 	if second {
 		delete(tr, "then/gone")
 		tr["ro"], tr["shut/deep/in"], tr["shut/more"], tr["then"] = "r2", "d2", "m", "a file now"
+		for _, gone := range []string{"README.TXT", "Docs/Deep Folder/\u00c9t\u00e9.PDF", "UP/gone"} {
+			delete(tr, gone)
+		}
+		tr["ReadMe.txt"], tr["docs/deep folder/\u00c9t\u00e9.PDF"], tr["NOTES.TXT"] = "upper", "d, changed", "n, changed"
 		modes["run"] = 0o700
 		years = append(years, 2020)
 	}

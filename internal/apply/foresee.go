@@ -63,7 +63,7 @@ func (s *site) foreseeRun(ctx context.Context, store bucket.Store, since uint64)
 	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
-	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, rel)
 	if err != nil {
 		return nil, err
 	}

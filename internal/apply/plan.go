@@ -9,6 +9,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 )
@@ -33,38 +34,51 @@ type planner struct {
 	oldLists  []digest.Digest // chunk-list pages of the catalogued files at changed paths
 	ignored   string          // the site's own folder that an ignore pattern matches
 	extras    []scan.Item     // not reported yet; used only if the file system ignores case
+	// taken holds the release's paths by NameKey. It is nil if no two of them can be one name here.
+	taken map[string]string
 }
 
 // foreseen limits the preallocated changes, because a release's totals are only a claim.
 const foreseen = 2 << 20
 
-// planChanges walks the target once. totals are those of the release.
-func (s *site) planChanges(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
+// planChanges walks the target once.
+func (s *site) planChanges(ctx context.Context, rel *repo.Release) ([]change, []digest.Digest, error) {
+	release := s.remote.repo.Manifests(s.remote.pages)
+	names, err := s.target.namesOf(catalogueName, release.Entries(rel))
+	if err != nil {
+		return nil, nil, err
+	}
 	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer cat.close()
-	p := &planner{target: s.target, report: s.report, cat: cat, entries: entries, clearing: -1}
+	p := &planner{target: s.target, report: s.report, cat: cat, entries: release.Entries(rel), clearing: -1}
+	if keeps := &s.target.keeps; keeps.Compose || keeps.Fold && !rel.Portable {
+		p.taken = map[string]string{}
+	}
 	if cat.r == nil {
 		// A first pull: growing the slice would copy the list and use twice its memory.
-		p.changes = make([]change, 0, min(totals.Files+totals.Dirs, foreseen))
+		p.changes = make([]change, 0, min(rel.Totals.Files+rel.Totals.Dirs, foreseen))
 	}
-	if p.entry, err = entries(); err != nil {
+	if p.entry, err = p.entries(); err != nil {
 		return nil, nil, err
 	}
 	s.report.res.Unchanged = 0
-	err = s.target.walkTarget(ctx, func(it scan.Item) error { return p.handleItem(&it) })
+	err = s.target.walkTarget(ctx, names, func(it scan.Item) error { return p.handleItem(&it) })
 	if err == nil {
 		err = p.handleItem(nil)
+	}
+	if err == nil {
+		err = s.target.failUnheld(p.changes, cat.r != nil)
 	}
 	p.emitExtras()
 	return p.changes, p.oldLists, err
 }
 
-// walkTarget streams the target's entries, except nightferry's own folder.
-func (t *targetDir) walkTarget(ctx context.Context, fn func(scan.Item) error) error {
-	return scan.Walk(ctx, t.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
+// walkTarget streams the target's entries, except nightferry's own folder. It translates listed names by names.
+func (t *targetDir) walkTarget(ctx context.Context, names *scan.Names, fn func(scan.Item) error) error {
+	return scan.Walk(ctx, t.root.Dir(), scan.WalkOptions{Names: names, Skip: func(path string, _ bool) bool {
 		return len(path) == len(stateDir) && strings.EqualFold(path, stateDir)
 	}}, fn)
 }
@@ -140,6 +154,14 @@ func (p *planner) decidePath(path string, w *scan.Item, c *scan.Record, m *manif
 		if was, err = c.Entry(); err != nil {
 			return err
 		}
+	}
+	if m != nil && p.taken != nil {
+		key := scan.NameKey(&p.target.keeps, m.Path)
+		if other, ok := p.taken[key]; ok {
+			p.blockTree(m, c != nil, &unheldError{path: m.Path, other: other})
+			return nil
+		}
+		p.taken[key] = m.Path
 	}
 	before := len(p.changes)
 	defer func() {

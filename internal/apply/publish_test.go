@@ -32,6 +32,8 @@ type press struct {
 	key   ed25519.PrivateKey
 	seal  []byte // repository key
 	now   time.Time
+
+	unportable bool // releases may hold names that Windows cannot
 }
 
 const channel = "package"
@@ -177,8 +179,8 @@ func (p *press) tryPublish(src string) (*repo.Release, error) {
 		}
 		return k.add(ctx, b)
 	}
-	rel := manifest.Release{Channel: channel, Created: p.now.Unix(), Portable: true}
-	check := manifest.Checker{Portable: true}
+	rel := manifest.Release{Channel: channel, Created: p.now.Unix(), Portable: !p.unportable}
+	check := manifest.Checker{Portable: !p.unportable}
 	pages := manifest.PageBuilder{Emit: func(page []byte, first string, entries int) error {
 		id, err := add(page)
 		rel.Pages = append(rel.Pages, manifest.PageRef{ID: id, First: first, Entries: int64(entries)})

@@ -76,7 +76,7 @@ func TestHolesWorthHaving(t *testing.T) {
 	rel, err := s.remote.readRelease(t.Context(), head, head.Number, head.Release)
 	try(t, err)
 	try(t, s.remote.repo.Manifests(s.remote.pages).Load(t.Context(), s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()))
-	changes, _, err := s.planChanges(t.Context(), s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
+	changes, _, err := s.planChanges(t.Context(), rel)
 	try(t, err)
 	g, lacking, lists := s.newStager(changes)
 	try(t, s.remote.repo.Manifests(s.remote.pages).Load(t.Context(), s.remote.loadIndex, lists, s.remote.fetchOptions()))

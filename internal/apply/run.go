@@ -117,7 +117,7 @@ func (s *site) bringTarget(ctx context.Context, head *repo.Head) error {
 	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()); err != nil {
 		return err
 	}
-	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, rel)
 	if err != nil {
 		return err
 	}
@@ -202,11 +202,15 @@ func (s *site) isCurrent(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer cat.close()
+	names, err := s.target.namesOf(catalogueName, nil)
+	if err != nil {
+		return false, err
+	}
 	var files int64
 	var extras []Event
 	s.report.resetProofs()
 	p := &planner{target: s.target, report: s.report, cat: cat}
-	err = s.target.walkTarget(ctx, func(it scan.Item) error {
+	err = s.target.walkTarget(ctx, names, func(it scan.Item) error {
 		rec, err := cat.peek()
 		if err != nil {
 			return err

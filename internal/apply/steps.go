@@ -5,8 +5,9 @@ import (
 	"io/fs"
 
 	"nightferry/internal/commit"
-	"nightferry/internal/manifest"
+	"nightferry/internal/durable"
 	"nightferry/internal/runs"
+	"nightferry/internal/scan"
 )
 
 // outSlot returns the name, in the commit's own folder, to which a change's old file is moved.
@@ -126,19 +127,22 @@ func (p *stepper) touchFolder(_ int32, c *change) (commit.Step, bool) {
 // isDir reports whether the release has a folder at the path.
 func (c *change) isDir() bool { return c.digest.IsZero() }
 
-// findAliases handles file systems that ignore case: it finds existing names that differ from new ones only in case. It
-// renames such a folder, and sets such a file aside before the new one comes. It drops changes for which neither is
+// findAliases handles file systems and folders that ignore case or Unicode normalization: it finds existing names that
+// differ from new ones only in that. It renames such a folder, and sets such a file aside before the new one comes. It drops changes for which neither is
 // possible.
 func (s *site) findAliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
-	if !s.target.keeps.Fold {
-		return nil, nil
-	}
+	// One folder of the target may fold names though the others do not.
+	keeps := durable.Traits{Fold: true, Compose: true}
+	key := func(path string) string { return scan.NameKey(&keeps, path) }
 	old := map[string]int32{}
 	for i := range changes {
 		// Include folders that stay because the site's own files are in them: they still take the new name.
 		if c := &changes[i]; (c.act == actRemove || c.act == actRmdir) && (c.state != stDropped || c.out == runs.FileExtra) {
-			old[manifest.Fold(c.path)] = int32(i)
+			old[key(c.path)] = int32(i)
 		}
+	}
+	if len(old) == 0 && !s.target.keeps.Fold && !s.target.keeps.Compose {
+		return nil, nil
 	}
 	aside = map[int32]struct{}{}
 	for i := range changes {
@@ -146,7 +150,10 @@ func (s *site) findAliases(changes []change) (recase []commit.Step, aside map[in
 		if c.state == stDropped || !c.makesName() {
 			continue
 		}
-		j, named := old[manifest.Fold(c.path)]
+		j, named := old[key(c.path)]
+		if !named && !s.target.keeps.Fold && !s.target.keeps.Compose {
+			continue
+		}
 		known := named && changes[j].state != stDropped
 		info, err := s.target.root.Lstat(c.path)
 		if err != nil {

@@ -60,7 +60,7 @@ func (t *targetDir) sweepState() error {
 func (t *targetDir) sweepTemps(list []fs.DirEntry) error {
 	for _, e := range list {
 		if durable.IsTemp(e.Name()) {
-			if err := t.removeFile(stateDir + "/" + e.Name()); err != nil {
+			if err := t.root.RemoveAll(stateDir + "/" + e.Name()); err != nil { // a probe leaves a folder
 				return err
 			}
 		}
@@ -74,8 +74,11 @@ func (t *targetDir) probeTraits() (err error) {
 	if t.keeps, err = durable.ProbeTraits(t.root, stateDir); err != nil {
 		return err
 	}
-	if old, err := durable.ReadTraits(t.root, traitsName); err == nil && old == t.keeps {
-		return nil
+	if old, err := durable.ReadTraits(t.root, traitsName); err == nil {
+		t.keeps.Alters = t.keeps.Alters || old.Alters // a run may have found more than the probe
+		if old == t.keeps {
+			return nil
+		}
 	}
 	return durable.WriteTraits(t.root, traitsName, t.keeps)
 }

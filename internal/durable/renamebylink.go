@@ -17,10 +17,13 @@ func (f *folder) renameByLink(from, to string) error {
 	case errors.Is(err, fs.ErrExist):
 		old, oldErr := f.lstat(from)
 		now, nowErr := f.lstat(to)
-		if oldErr == nil && nowErr == nil && os.SameFile(old, now) {
-			return f.remove(from) // an earlier call died between its two steps
+		if oldErr != nil || nowErr != nil || !os.SameFile(old, now) {
+			return err
 		}
-		return err
+		if n, err := f.links(from, old); err == nil && n == 1 {
+			return f.rename(from, to) // one file, whose two names the file system does not distinguish
+		}
+		return f.remove(from) // an earlier call died between its two steps
 	}
 	if _, err := f.lstat(to); err == nil {
 		return fs.ErrExist

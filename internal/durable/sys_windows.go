@@ -128,6 +128,17 @@ func (f *folder) openAt(name string, access, options uint32) (windows.Handle, er
 	return h, err
 }
 
+// links returns how many names a file has.
+func (f *folder) links(name string, _ fs.FileInfo) (uint64, error) {
+	h, err := f.openAt(name, windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return 0, err
+	}
+	var info windows.ByHandleFileInformation
+	err = errors.Join(windows.GetFileInformationByHandle(h, &info), windows.CloseHandle(h))
+	return uint64(info.NumberOfLinks), err
+}
+
 func (f *folder) checkChain(name string) error {
 	h, err := f.openAt(name, windows.FILE_READ_ATTRIBUTES, 0)
 	switch {

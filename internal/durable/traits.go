@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path"
-	"strings"
 	"time"
 )
 
@@ -17,6 +16,8 @@ import (
 type Traits struct {
 	Modes    bool  `json:"modes"`    // permission bits
 	Fold     bool  `json:"fold"`     // names that differ only in case are the same name
+	Compose  bool  `json:"compose"`  // names that differ only in Unicode normalization are the same name
+	Alters   bool  `json:"alters"`   // some names are listed in another form than they were made in
 	Sparse   bool  `json:"sparse"`   // ranges that were never written take no space
 	Inodes   bool  `json:"inodes"`   // inode numbers and change times survive a remount
 	Grain    int64 `json:"grain"`    // resolution of modification times, nanoseconds; 0: none are kept
@@ -90,10 +91,7 @@ func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 	if err := f.Close(); err != nil {
 		return t, wrap("probe the file system in", dir, err)
 	}
-	switch _, err := r.lstat(path.Join(dir, strings.ToUpper(path.Base(name)))); {
-	case err == nil:
-		t.Fold = true
-	case !errors.Is(err, fs.ErrNotExist):
+	if err := t.names(r, dir); err != nil {
 		return t, wrap("probe the file system in", dir, err)
 	}
 	t.Modes = hasModes && keepsMode(r, name, 0o640) && keepsMode(r, name, 0o751)
@@ -109,6 +107,54 @@ func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 		return Nanoseconds(info.ModTime()), true
 	})
 	return t, nil
+}
+
+// ErrShort means that a file system shortens names, so that two different ones become one.
+var ErrShort = errors.New("the file system shortens names: mount it with support for long names")
+
+// names determines what the file system does with names, in a temporary folder of dir.
+func (t *Traits) names(r *Root, dir string) (err error) {
+	folder := tempName(path.Join(dir, "x"))
+	if err := r.mkdir(folder, 0o700); err != nil {
+		return err
+	}
+	var made []string
+	defer func() {
+		for _, name := range made {
+			err = errors.Join(err, r.remove(path.Join(folder, name)))
+		}
+		err = errors.Join(err, r.remove(folder))
+	}()
+	for _, name := range []string{"UPPER.TXT", "Mixed and longer than 8.3", "caf\u00e9", "ange\u0301"} {
+		f, err := r.openFile(path.Join(folder, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			continue // a name that cannot be made is reported where it is needed
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		made = append(made, name)
+	}
+	exists := func(name string) bool {
+		_, err := r.lstat(path.Join(folder, name))
+		return err == nil
+	}
+	if exists("Mixed and longer than 8.4") {
+		return ErrShort
+	}
+	t.Fold, t.Compose = exists("upper.txt"), exists("cafe\u0301")
+	list, err := r.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	listed := map[string]bool{}
+	for _, e := range list {
+		listed[e.Name()] = true
+	}
+	for _, name := range made {
+		t.Alters = t.Alters || !listed[name]
+	}
+	return nil
 }
 
 // keepsMode reports whether the file system keeps a mode of the file.

@@ -19,6 +19,8 @@ type WalkOptions struct {
 	// one per processor but at least 4, because network shares respond
 	// slowly.
 	Workers int
+	// Names, if set, translates the listed names.
+	Names *Names
 }
 
 const (
@@ -51,7 +53,7 @@ func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (
 		o.Workers = max(4, runtime.GOMAXPROCS(0))
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &walker{lister: l, skip: o.Skip, ahead: map[string]*listing{}, jobs: make(chan *listing, 2*o.Workers)}
+	w := &walker{lister: l, skip: o.Skip, names: o.Names, ahead: map[string]*listing{}, jobs: make(chan *listing, 2*o.Workers)}
 	var wg sync.WaitGroup
 	for range o.Workers {
 		wg.Go(func() { w.runWorker(ctx) })
@@ -74,6 +76,7 @@ func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (
 type walker struct {
 	lister *lister
 	skip   func(string, bool) bool
+	names  *Names
 	jobs   chan *listing
 	ahead  map[string]*listing // handed to workers, not yet consumed
 	items  atomic.Int64        // entries in finished listings, not yet consumed
@@ -206,6 +209,14 @@ func (w *walker) listFolder(dir string, s *scratch) ([]Item, volume, error) {
 	if err != nil {
 		return nil, volume{}, err // a partial listing would look like deletions
 	}
+	if w.names != nil {
+		for i := range items {
+			items[i].Path = w.names.translate(items[i].Path)
+		}
+	}
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })
+	if w.names != nil { // a volume that another system filled may hold two entries that this one cannot distinguish
+		items = slices.CompactFunc(items, func(a, b Item) bool { return a.Path == b.Path })
+	}
 	return items, on, nil
 }

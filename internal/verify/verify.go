@@ -164,6 +164,12 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 
 // compareWalk merges the walk with the release.
 func (r *run) compareWalk(ctx context.Context) (err error) {
+	names := scan.NewNames(r.keeps)
+	if names != nil {
+		if err := r.bufferEntries(names); err != nil {
+			return err
+		}
+	}
 	for {
 		if r.entry, err = r.entries(); err != nil {
 			return err
@@ -172,7 +178,7 @@ func (r *run) compareWalk(ctx context.Context) (err error) {
 			break
 		}
 	}
-	err = scan.Walk(ctx, r.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
+	err = scan.Walk(ctx, r.root.Dir(), scan.WalkOptions{Names: names, Skip: func(path string, _ bool) bool {
 		return len(path) == len(manifest.StateDir) && strings.EqualFold(path, manifest.StateDir)
 	}}, func(it scan.Item) error {
 		if r.isPassed(it.Path) {
@@ -184,6 +190,31 @@ func (r *run) compareWalk(ctx context.Context) (err error) {
 		return err
 	}
 	return r.handleItem(ctx, nil)
+}
+
+// bufferEntries reads all entries ahead, because names are translated from the start of the walk.
+func (r *run) bufferEntries(names *scan.Names) error {
+	var all []manifest.Entry
+	for {
+		e, err := r.entries()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			break
+		}
+		names.Add(e.Path)
+		all = append(all, *e)
+	}
+	at := 0
+	r.entries = func() (*manifest.Entry, error) {
+		if at == len(all) {
+			return nil, nil
+		}
+		at++
+		return &all[at-1], nil
+	}
+	return nil
 }
 
 // loadTraits returns the file system traits that a pull recorded in the target. If there are none, because no pull has
