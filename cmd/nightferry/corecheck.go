@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/config"
 	"nightferry/internal/core"
+	"nightferry/internal/door"
 	"nightferry/internal/durable"
 	"nightferry/internal/record"
 	"nightferry/internal/vault"
@@ -95,6 +96,10 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	}
 	if os.Geteuid() != caller {
 		tell("environment", "", &unprovenError{"proxies and AWS variables were taken from root's environment, and the Core's service may have others: compare them with systemctl show -p Environment -p EnvironmentFiles of its unit, or run this command with the service's environment"})
+	}
+	if l := &c.Listen.Console; l.CertificateFile != "" {
+		_, err := door.LoadFiles(l.CertificateFile, l.KeyFile, g.e.now())
+		tell("console", l.URL+", by the certificate in "+l.CertificateFile, err)
 	}
 	for _, ch := range c.Fleet.Channels {
 		tell("source", ch.Source, checkSource(ch.Source))

@@ -110,15 +110,24 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	if err != nil {
 		return errors.Join(err, door.Close())
 	}
-	return d.run(ctx, door, metrics)
+	remote, err := d.openConsole(c)
+	if err != nil {
+		if metrics != nil {
+			err = errors.Join(err, metrics.Close())
+		}
+		return errors.Join(err, door.Close())
+	}
+	return d.run(ctx, door, metrics, remote)
 }
 
-func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
+func (d *daemon) run(ctx context.Context, door, metrics net.Listener, remote console) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
-	g.Go(func() error {
-		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Explain: told})
-	})
+	served := api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Explain: told}
+	g.Go(func() error { return api.Serve(ctx, door, served) })
+	if remote.listener != nil {
+		g.Go(func() error { return d.serveConsole(ctx, remote, served) })
+	}
 	if metrics != nil {
 		g.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
 	}
@@ -131,6 +140,9 @@ func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
 		attrs := []any{"version", version(), "config", d.path, "control", d.core.Addr(), "websocket", d.core.WebSocketAddr()}
 		if metrics != nil {
 			attrs = append(attrs, "metrics", metrics.Addr().String())
+		}
+		if remote.listener != nil {
+			attrs = append(attrs, "console", remote.listener.Addr().String())
 		}
 		if r := d.core.Rehearsal(); r != nil {
 			d.log.Warn("THIS IS A REHEARSAL: windows, cadences and records have a time of their own", "time", r.Time.UTC().Format(time.RFC3339), "speed", r.Speed)

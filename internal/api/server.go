@@ -26,42 +26,15 @@ type ServerOptions struct {
 	Now func() time.Time
 	// Tokens checks the tokens of clients that send one. Nil: none is good.
 	Tokens TokenChecker
+	// Sessions knows the people who have signed in over TCP, and has the pages below /signin. Nil: only tokens count there.
+	Sessions Sessions
+	// Pages answers what is not of the contract, over TCP. Nil: nothing does.
+	Pages http.Handler
 
 	bodyWithin, writeWithin time.Duration // 0: the constants; tests choose others
 	// Explain turns an error into what the client is told. It must hold no
 	// secret. Nil: code failed and the error's own text.
 	Explain func(error) *Error
-}
-
-// TokenChecker returns the principal of a token. *apitokens.Service is one.
-type TokenChecker interface {
-	Check(text string) (rights.Principal, bool)
-	SaveUses(ctx context.Context) error
-}
-
-// principalOf returns the principal of a request: that of its token, else the caller's. ok is false if it has a token
-// that is not good. A token lowers the rights of a caller of the local socket, and names it in the audit.
-func (o *ServerOptions) principalOf(req *http.Request, caller Caller) (_ rights.Principal, ok bool) {
-	given, present := req.Header["Authorization"]
-	if !present {
-		return caller.principal(), true
-	}
-	if len(given) == 1 && o.Tokens != nil {
-		if scheme, text, _ := strings.Cut(given[0], " "); strings.EqualFold(scheme, "Bearer") {
-			return o.Tokens.Check(text)
-		}
-	}
-	return rights.Principal{}, false
-}
-
-// saveWithin bounds the record of a token's use, which follows the answer.
-const saveWithin = 5 * time.Second
-
-// refuseToken answers a request with a token that is not good. The answer holds nothing else.
-func refuseToken(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", "Bearer")
-	w.Header().Set("Connection", "close")
-	writeJSON(w, http.StatusUnauthorized, &Error{Code: "denied", Message: "the API token is not good", Fix: "ask an administrator of the Core for a new one: nightferry access create"})
 }
 
 // Call is one question, and the way to stream an answer to it.
@@ -76,11 +49,11 @@ type Call struct {
 	mu     sync.Mutex
 	stream bool        // a line was sent
 	events bool        // an event was sent
-	valid  func() bool // whether the token is still good; nil: there is none
+	valid  func() bool // whether the principal still has its rights; nil: for as long as the connection
 }
 
-// errTokenEnded ends a stream whose token has expired or was revoked.
-var errTokenEnded = &Error{Code: "denied", Message: "the API token has expired or was revoked", Fix: "ask an administrator of the Core for a new one"}
+// errTokenEnded ends a stream whose token or session has ended.
+var errTokenEnded = &Error{Code: "denied", Message: "the API token or the session has ended", Fix: "sign in again, or ask an administrator of the Core for a new token"}
 
 // Read decodes the call's body, strictly: what the server does not know is an
 // error, since ignoring it could do more than was asked for.
@@ -152,7 +125,14 @@ func (c *Call) writeBytes(b []byte) error {
 	if _, err := c.w.Write(b); err != nil {
 		return err
 	}
-	return rc.Flush()
+	if err := rc.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline ends a stream also while nothing is written.
+	if err := rc.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }
 
 // Bounds of a connection, so that a client that stops reading or writing frees what
@@ -196,28 +176,9 @@ type callerKey struct{}
 // Serve answers on l until ctx ends, and closes it. Calls under way see their
 // context end; those that do not end within some seconds are cut off.
 func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
-	explain := o.Explain
-	if explain == nil {
-		explain = func(err error) *Error { return &Error{Code: "failed", Message: err.Error()} }
-	}
-	mux := http.NewServeMux()
-	for _, r := range o.Routes {
-		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
-			p, _ := req.Context().Value(principalKey{}).(rights.Principal) // identify has seen to it
-			c := &Call{Principal: p, now: o.Now, r: req, w: w, writes: cmp.Or(o.writeWithin, writeWithin)}
-			if req.Header.Get("Authorization") != "" {
-				c.valid = func() bool { _, ok := o.principalOf(req, Caller{}); return ok }
-			}
-			serveCall(c, cmp.Or(o.bodyWithin, bodyWithin), r.Handle, explain)
-		})
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		writeJSON(w, http.StatusNotFound, &Error{Code: "failed", Message: "the running Core does not know " + req.Method + " " + req.URL.Path,
-			Fix: "it is of another version than this command: restart it with the same one"})
-	})
 	// What one waits for ends with ctx at once, what one is doing may finish.
 	s := &http.Server{
-		Handler:           knownCallers(o.identify(mux)),
+		Handler:           knownCallers(o.identify(o.handler())),
 		ReadHeaderTimeout: headerWithin,
 		IdleTimeout:       idleWithin,
 		MaxHeaderBytes:    maxHeader,
@@ -247,6 +208,27 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// handler answers the calls of identified clients.
+func (o *ServerOptions) handler() http.Handler {
+	explain := o.Explain
+	if explain == nil {
+		explain = func(err error) *Error { return &Error{Code: "failed", Message: err.Error()} }
+	}
+	mux := http.NewServeMux()
+	for _, r := range o.Routes {
+		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
+			id, _ := req.Context().Value(identityKey{}).(Identity) // the middleware has seen to it
+			c := &Call{Principal: id.Principal, now: o.Now, r: req, w: w, writes: cmp.Or(o.writeWithin, writeWithin), valid: id.Valid}
+			serveCall(c, cmp.Or(o.bodyWithin, bodyWithin), r.Handle, explain)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		writeJSON(w, http.StatusNotFound, &Error{Code: "failed", Message: "the running Core does not know " + req.Method + " " + req.URL.Path,
+			Fix: "it is of another version than this command: restart it with the same one"})
+	})
+	return mux
 }
 
 func serveCall(c *Call, within time.Duration, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
@@ -333,27 +315,6 @@ func knownCallers(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, req)
-	})
-}
-
-type principalKey struct{}
-
-// identify finds the principal of each request. Nothing of a request whose token is not good is looked at.
-func (o *ServerOptions) identify(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		caller, _ := req.Context().Value(callerKey{}).(Caller) // knownCallers has seen to it
-		p, ok := o.principalOf(req, caller)
-		if !ok {
-			refuseToken(w)
-			return
-		}
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), principalKey{}, p)))
-		if req.Header.Get("Authorization") != "" {
-			_ = http.NewResponseController(w).Flush() // the client has its answer before its use is recorded
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), saveWithin)
-			defer cancel()
-			_ = o.Tokens.SaveUses(ctx) // the next use repeats it
-		}
 	})
 }
 

@@ -65,6 +65,7 @@ var rooms = []room{
 	{"internal/ledger", tools, "the Core's SQLite: what was released, desired, reported, halted and done"},
 	{"internal/mail", tools, "delivery by SMTP and to a webhook"},
 	{"internal/spool", tools, "the agent's SQLite: events not yet acknowledged, outcomes, what the Core said"},
+	{"internal/door", tools, "a TLS listener for HTTP: certificate, host names and bounds"},
 	{"internal/service", tools, "being a systemd unit or a Windows service"},
 	{"internal/logfile", tools, "log files of the two daemons: rotation, and a bound for each message"},
 	{"internal/record", tools, "job log files, their access and their purge"},

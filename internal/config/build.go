@@ -75,6 +75,7 @@ func (b *builder) buildConfig() *Config {
 	default:
 		b.reportBad("public", "it is missing: name the URLs at which sites reach this Core, such as [tls://core.example.com:4222, wss://core.example.com:443]")
 	}
+	c.Listen.Console.URL = b.consoleURL(c)
 	c.Retention, c.Prices = b.buildRetention(), b.buildPrices()
 	c.Fleet = b.buildFleet()
 	c.Alerts = b.buildAlerts(c.Fleet)
@@ -135,6 +136,7 @@ func (b *builder) buildListen() Listen {
 		WebSocket: b.checkAddress("listen.websocket", b.f.Listen.WebSocket, defaultWebSocket),
 		Metrics:   b.checkAddress("listen.metrics", b.f.Listen.Metrics, defaultMetrics),
 	}
+	l.Console = b.buildConsole()
 	if b.f.NATS != nil {
 		for _, key := range []string{"listen.control", "listen.websocket"} {
 			if b.hasKey(key) {
@@ -142,13 +144,11 @@ func (b *builder) buildListen() Listen {
 			}
 		}
 		l.Control, l.WebSocket = "", ""
-		return l
-	}
-	if l.Control == "" && l.WebSocket == "" {
+	} else if l.Control == "" && l.WebSocket == "" {
 		b.reportBad("listen", "control and websocket are both off: no site could connect")
 	}
 	seen := map[string]string{}
-	for _, e := range []struct{ key, addr string }{{"control", l.Control}, {"websocket", l.WebSocket}, {"metrics", l.Metrics}} {
+	for _, e := range []struct{ key, addr string }{{"control", l.Control}, {"websocket", l.WebSocket}, {"metrics", l.Metrics}, {"console", l.Console.Address}} {
 		_, port, _ := net.SplitHostPort(e.addr)
 		if port == "" || port == "0" {
 			continue

@@ -6,7 +6,9 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 	_ "time/tzdata" // Windows has no time zones by IANA name
 
@@ -42,6 +44,31 @@ type Listen struct {
 	Control   string // NATS over TLS
 	WebSocket string // the same as WebSocket
 	Metrics   string // plain HTTP: /metrics, /healthz, /readyz
+	Console   Console
+}
+
+// Console is the HTTPS address of the console and of the HTTP interface.
+type Console struct {
+	Address         string // host:port; empty: off
+	URL             string // https://host[:port] that people use
+	CertificateFile string // absolute; empty: the Core's authority makes the certificate
+	KeyFile         string // absolute
+}
+
+// Hosts returns the host names and addresses by which clients may ask for the console: that of its URL, those of the
+// public URLs, and this machine's own names.
+func (c *Config) Hosts() []string {
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	urls := []string{c.Listen.Console.URL}
+	if c.Bus == nil { // else they are the cluster's
+		urls = append(urls, c.Public...)
+	}
+	for _, raw := range urls {
+		if u, err := url.Parse(raw); err == nil && u.Hostname() != "" && !slices.Contains(hosts, u.Hostname()) {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	return hosts
 }
 
 // Bus is an external NATS cluster.

@@ -157,7 +157,7 @@ func TestRefused(t *testing.T) {
 		want       []string
 	}{
 		{"unknown key", base + "chanels: {}\n", true, []string{`f:6:1: chanels: unknown key "chanels": did you mean "channels"?`}},
-		{"unknown key, nothing near", base + "listen: {smtp: x}\n", true, []string{`f:6:10: listen.smtp: unknown key "smtp": want one of control, metrics, websocket`}},
+		{"unknown key, nothing near", base + "listen: {smtp: x}\n", true, []string{`f:6:10: listen.smtp: unknown key "smtp": want one of console, control, metrics, websocket`}},
 		{"key twice", base + group + "domains: {}\n", true, []string{`f:8:1: domains: "domains" stands here twice, first in line 7: leave one`}},
 		{"site twice", base + group + "sites:\n  s: {domain: d, region: r, zone: UTC, targets: {a: /t}}\n  s: {}\n", true, []string{`f:10:3: sites.s: "s" stands here twice, first in line 9: leave one`}},
 		{"no domain", base + group + "sites: {s: {region: r, zone: UTC, targets: {a: /t}}}", true, []string{`f:8:9: sites.s: domain: it is in no domain: want one of d`}},

@@ -30,6 +30,8 @@ var effects = map[string]struct {
 }{
 	"store": {value: "s3://other/p?region=x"}, "data": {value: "/other"}, "log_folder": {value: "/logs"}, "master_key_file": {value: "/key"},
 	"public": {value: []string{"tls://other:1"}}, "listen.control": {value: "off"}, "listen.websocket": {value: "off"}, "listen.metrics": {value: "off"},
+	"listen.console.address": {value: "127.0.0.1:9"}, "listen.console.url": {value: "https://other", with: withConsole},
+	"listen.console.certificate_file": {value: "/other", with: withConsole}, "listen.console.key_file": {value: "/other", with: withConsole},
 	"nats.urls": {value: []string{"tls://other:1"}, with: ownBus}, "nats.credentials_file": {value: "/other", with: ownBus}, "nats.ca_file": {value: "/other", with: ownBus},
 	"retention.logs": {value: "2d"}, "retention.runs": {value: "90d"}, "prices.gb": {value: 0.5}, "prices.thousand_requests": {value: 0.5}, "prices.currency": {value: "EUR"},
 	"alerts.to": {value: []string{"c@example.com"}}, "alerts.report": {value: "08:00 UTC"}, "alerts.regions.NAME.to": {value: []string{"c@example.com"}},
@@ -55,6 +57,10 @@ var levelEffects = map[string]any{
 
 func ownBus(c tree) {
 	c["nats"] = tree{"urls": []string{"tls://n:4222"}, "credentials_file": "/c", "ca_file": "/ca"}
+}
+
+func withConsole(c tree) {
+	section(c, "listen").(tree)["console"] = tree{"address": "0.0.0.0:8443", "url": "https://core:8443", "certificate_file": "/cert", "key_file": "/key"}
 }
 
 func mailFolder(c tree) {

@@ -33,10 +33,20 @@ type file struct {
 }
 
 type listenFile struct {
-	Control   *string `yaml:"control"`
-	WebSocket *string `yaml:"websocket"`
-	Metrics   *string `yaml:"metrics"`
+	Control   *string      `yaml:"control"`
+	WebSocket *string      `yaml:"websocket"`
+	Metrics   *string      `yaml:"metrics"`
+	Console   *consoleFile `yaml:"console"`
 }
+
+type consoleFile struct {
+	Address         *string `yaml:"address"`
+	URL             *string `yaml:"url"`
+	CertificateFile *string `yaml:"certificate_file"`
+	KeyFile         *string `yaml:"key_file"`
+}
+
+func (c *consoleFile) setShort(text string) { c.Address = &text }
 
 type natsFile struct {
 	URLs            []string `yaml:"urls"`

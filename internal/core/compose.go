@@ -77,6 +77,7 @@ func (c *Core) composeParts() {
 	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.queueMessage
 
 	c.Rights = Rights{&c.settings, &c.notices}
+	c.Door = Door{&c.storage, &c.notices, &c.clock}
 
 	o := &c.Orders
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, c.newest, c.desired, q

@@ -43,6 +43,7 @@ type Core struct {
 	Query     *query.Service
 	Orders    Orders
 	Rights    Rights
+	Door      Door
 	Tokens    *apitokens.Service
 	Halts     Halts
 	Enrolment *enrolment.Service

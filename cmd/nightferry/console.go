@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"nightferry/internal/api"
+	"nightferry/internal/config"
+	"nightferry/internal/core"
+	"nightferry/internal/door"
+)
+
+// console is the door for clients on other machines.
+type console struct {
+	listener net.Listener // nil: it is off
+	options  door.Options
+}
+
+// openConsole opens the console's address, unless it is off.
+func (d *daemon) openConsole(c *config.Config) (x console, err error) {
+	l := &c.Listen.Console
+	if l.Address == "" {
+		return x, nil
+	}
+	x.options = door.Options{Addr: l.Address, Hosts: c.Hosts(), Certificate: certificateOf(c, &d.core.Door, d.e),
+		Server: &http.Server{ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn)}}
+	x.listener, err = door.Listen(x.options)
+	return x, err
+}
+
+// certificateOf returns the source of the console's certificate: the configured files, else the Core's authority.
+func certificateOf(c *config.Config, authority *core.Door, e *env) func() (*tls.Certificate, error) {
+	l := &c.Listen.Console
+	if l.CertificateFile != "" {
+		return door.NewFiles(door.FilesOptions{Certificate: l.CertificateFile, Key: l.KeyFile, Now: e.now, Report: authority.Report}).Certificate
+	}
+	return door.NewMade(door.MadeOptions{Now: e.now, Make: func() ([]byte, []byte, error) { return authority.Certificate(c.Hosts()) }}).Certificate
+}
+
+// serveConsole answers until ctx ends.
+func (d *daemon) serveConsole(ctx context.Context, x console, o api.ServerOptions) error {
+	return door.Serve(ctx, x.listener, api.Remote(o), x.options)
+}
