@@ -48,15 +48,9 @@ type Files struct {
 
 	mu     sync.Mutex
 	pair   *tls.Certificate
-	read   []stamp // of the files of pair
+	read   []string // stamps of the files of pair
 	failed bool
 	looked time.Time
-}
-
-// stamp tells versions of a file apart.
-type stamp struct {
-	size int64
-	at   time.Time
 }
 
 // NewFiles reads nothing yet.
@@ -90,13 +84,14 @@ func (f *Files) Certificate() (*tls.Certificate, error) {
 	return f.pair, nil
 }
 
-func (f *Files) stamps() (out []stamp, err error) {
+// stamps tell versions of the files apart.
+func (f *Files) stamps() (out []string, err error) {
 	for _, name := range []string{f.o.Certificate, f.o.Key} {
 		info, err := os.Stat(name)
 		if err != nil {
 			return nil, fileError(name, err)
 		}
-		out = append(out, stamp{info.Size(), info.ModTime()})
+		out = append(out, fmt.Sprint(info.Size(), info.ModTime().UnixNano()))
 	}
 	return out, nil
 }
