@@ -16,12 +16,13 @@ const (
 	services
 	processes
 	contract // what the processes offer to their clients
+	pages    // what people look at, over the contract
 	programs
 	testRooms // may import any room up to the tools; only tests, the demo and the benchmark import it
 )
 
 func (f floor) String() string {
-	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "services", "processes", "contract", "programs", "tests"}[f]
+	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "services", "processes", "contract", "pages", "programs", "tests"}[f]
 }
 
 // room is one package of the house.
@@ -100,6 +101,8 @@ var rooms = []room{
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},
 	{"internal/api", contract, "the Core's contract: requests, answers, routes over a backend, a typed client, and the local socket"},
 
+	{"internal/console", pages, "the console: pages for browsers, their assets and the design system"},
+
 	{"internal/agent", processes, "the site's daemon: converges and reports"},
 
 	{"cmd/nightferry", programs, "the command line"},
@@ -108,6 +111,7 @@ var rooms = []room{
 	{"cmd/s3gateway", programs, "the S3 server of the tests and the demo, a module of its own"},
 	{"bench", programs, "the comparison with peers"},
 
+	{"internal/consoletest", testRooms, "a fleet of made-up facts, for the tests of the console"},
 	{"internal/testbed", testRooms, "opens stores for tests, counts calls and injects faults"},
 	{"internal/s3test", testRooms, "real S3 servers, and relays that count and damage their traffic"},
 	{"internal/bustest", testRooms, "a NATS server of the customer's own"},

@@ -1,0 +1,127 @@
+// Package console is what a team looks at: pages over the contract of a running Core, for a browser. Each page is a
+// URL with its filters in it and reads without JavaScript; with it, the page follows the Core's events. The package
+// renders what the guarded backend answers to the principal of a request (rights.With). It knows neither sessions nor
+// sign-in: the door in front of it does, and refuses a POST of another origin.
+package console
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"nightferry/internal/api"
+	"nightferry/internal/core"
+	"nightferry/internal/rights"
+)
+
+// Options of New.
+type Options struct {
+	// Backend is the Core's. The console guards it.
+	Backend api.Backend
+	// Explain turns an error into what a person is shown. It must hold no secret. Nil: the error's own text.
+	Explain func(error) *api.Error
+	// SignOut is the path to which a form posts to end the session. Empty: the pages have no such button.
+	SignOut string
+}
+
+// Console serves the pages. It is safe for concurrent use.
+type Console struct {
+	o     Options
+	b     api.Backend // guarded
+	pages pages
+	memo  memo
+
+	routes map[string]func(*request) (*page, error)
+}
+
+// allRoutes are the pages and the forms that they post.
+func (c *Console) allRoutes() map[string]func(*request) (*page, error) {
+	return map[string]func(*request) (*page, error){
+		"GET /{$}": c.tonight,
+	}
+}
+
+// has reports whether there is a page at a path.
+func (c *Console) has(path string) bool {
+	if path == "/" {
+		path = "/{$}"
+	}
+	return c.routes["GET "+path] != nil
+}
+
+// policy lets a page load what this server serves, and nothing else. No page may frame it, and no form leaves it.
+const policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+
+// New returns the handler of all pages and their assets.
+func New(o Options) http.Handler {
+	c := &Console{o: o, b: api.Guarded(o.Backend), pages: parsePages()}
+	c.memo.now = o.Backend.Now
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/", assets())
+	c.routes = c.allRoutes()
+	for pattern, build := range c.routes {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.show(w, r, build) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		c.show(w, r, func(*request) (*page, error) {
+			return nil, &api.Error{Code: "absent", Message: "there is no page " + r.URL.Path, Fix: "the links above lead to all pages"}
+		})
+	})
+	return bounded(mux)
+}
+
+const (
+	maxForm     = 64 << 10         // bytes of a POST
+	writeWithin = 30 * time.Second // for a whole page
+)
+
+// bounded sets what holds for each answer: its headers, the size of the request and the time of the write.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin)) //nolint:forbidigo // a deadline of the network, not of the calendar
+		next.ServeHTTP(w, r)
+	})
+}
+
+// request is one request for a page.
+type request struct {
+	*http.Request
+	who rights.Principal
+}
+
+func newRequest(r *http.Request) *request {
+	who := rights.Of(r.Context())
+	return &request{r.WithContext(core.WithActor(r.Context(), who.Name)), who}
+}
+
+// get returns a parameter of the URL, or of a form, without spaces around it.
+func (r *request) get(name string) string { return strings.TrimSpace(r.FormValue(name)) }
+
+// may reports whether the principal has a role, so that a page can offer what is allowed. The backend decides again.
+func (r *request) may(role rights.Role) bool { return r.who.Role >= role }
+
+// explain returns what a person is shown of an error.
+func (c *Console) explain(err error) *api.Error {
+	var known *api.Error
+	var denied *rights.DeniedError
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &denied):
+		return &api.Error{Code: "denied", Message: denied.Error(), Fix: denied.Remedy()}
+	case errors.Is(err, context.Canceled), errors.Is(err, fs.ErrClosed):
+		return &api.Error{Code: "failed", Message: "the request ended before its answer was complete", Fix: "load the page again"}
+	case c.o.Explain != nil:
+		return c.o.Explain(err)
+	}
+	return &api.Error{Code: "failed", Message: err.Error()}
+}
