@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/query"
 )
 
-// zonesText holds the principal city of each time zone, from the time zone database. data/generate.go writes it.
+// zonesText holds the principal city of each time zone, from the time zone database. generate.go writes it.
 //
 //go:embed data/zones.txt
 var zonesText string

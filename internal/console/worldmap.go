@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// landText holds the outlines of the land, from Natural Earth. data/generate.go writes it.
+// landText holds the outlines of the land, from Natural Earth. generate.go writes it.
 //
 //go:embed data/land.txt
 var landText string

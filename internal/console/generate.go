@@ -30,7 +30,7 @@ func main() {
 	} {
 		text, err := make()
 		if err == nil {
-			err = os.WriteFile(name, []byte(text), 0o644)
+			err = os.WriteFile(filepath.Join("data", name), []byte(text), 0o644)
 		}
 		if err != nil {
 			log.Fatal(err)
