@@ -191,7 +191,7 @@ func TestArchitecturePage(t *testing.T) {
 		lines[last] += line + " "
 	}
 	number := map[floor]string{bedrock: "0", ground: "0", formats: "1", packed: "1", indexed: "1", tools: "2", repository: "3",
-		verbs: "4", services: "5", processes: "6", contract: "7", programs: "8", testRooms: "tests"}
+		verbs: "4", services: "5", processes: "6", contract: "7", pages: "8", programs: "9", testRooms: "tests"}
 	named := map[string]bool{}
 	for _, r := range rooms {
 		name := strings.TrimPrefix(r.dir, "internal/")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ var allowedFields = map[string]string{
 	"spool.Options.MaxBytes":           "an option that only tests set",
 	"api.ServerOptions.bodyWithin":     "an option that only tests set",
 	"api.ServerOptions.writeWithin":    "an option that only tests set",
+
+	"console.Options.SignOut": "the door sets it",
 
 	"durable.Op.Data": "observers in tests read it",
 	"durable.Op.Kind": "observers in tests read it",
@@ -138,11 +141,38 @@ func (u uses) load(root, system string) error {
 	c := &checker{root: root, ctx: build.Default, fset: token.NewFileSet(), made: map[string]*types.Package{}, uses: u, named: map[*types.Var]string{}}
 	c.std = importer.ForCompiler(c.fset, "source", nil)
 	for _, r := range rooms {
-		if r.floor == testRooms || r.dir == "cmd/demo" || r.dir == "bench" {
+		if r.floor == testRooms || r.dir == "cmd/demo" || r.dir == "bench" || r.dir == "internal/consoletest" {
 			continue
 		}
 		if _, err := c.Import(module + "/" + r.dir); err != nil {
 			return fmt.Errorf("%s: %w", r.dir, err)
+		}
+		if err := u.readTemplates(root, r.dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var templateField = regexp.MustCompile(`[.]([A-Z][A-Za-z0-9]*)`)
+
+// readTemplates counts the fields of a room that its HTML templates name as read.
+func (u uses) readTemplates(root, dir string) error {
+	files, err := filepath.Glob(filepath.Join(root, dir, "html", "*.html"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		for _, m := range templateField.FindAllSubmatch(text, -1) {
+			for name, x := range u {
+				if strings.HasPrefix(name, strings.TrimPrefix(dir, "internal/")+".") && strings.HasSuffix(name, "."+string(m[1])) {
+					x.read = true
+				}
+			}
 		}
 	}
 	return nil

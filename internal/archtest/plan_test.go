@@ -102,6 +102,7 @@ var rooms = []room{
 	{"internal/api", contract, "the Core's contract: requests, answers, routes over a backend, a typed client, and the local socket"},
 
 	{"internal/console", pages, "the console: pages for browsers, their assets and the design system"},
+	{"internal/consoletest", pages, "a fleet of made-up facts, for the tests of the console"},
 
 	{"internal/agent", processes, "the site's daemon: converges and reports"},
 
@@ -111,7 +112,6 @@ var rooms = []room{
 	{"cmd/s3gateway", programs, "the S3 server of the tests and the demo, a module of its own"},
 	{"bench", programs, "the comparison with peers"},
 
-	{"internal/consoletest", testRooms, "a fleet of made-up facts, for the tests of the console"},
 	{"internal/testbed", testRooms, "opens stores for tests, counts calls and injects faults"},
 	{"internal/s3test", testRooms, "real S3 servers, and relays that count and damage their traffic"},
 	{"internal/bustest", testRooms, "a NATS server of the customer's own"},
@@ -189,6 +189,8 @@ var owners = []owner{
 		"test servers and fault injectors stay out of the programs that ship"},
 	{"nightferry/internal/disktest", nil, []string{"*"},
 		"test servers and fault injectors stay out of the programs that ship"},
+	{"nightferry/internal/consoletest", nil, []string{"internal/console"},
+		"it knows the contract, so that it is beside the console; no program may show made-up facts"},
 	{"nightferry/internal/doctest", nil, []string{"*"},
 		"test servers and fault injectors stay out of the programs that ship"},
 	{"nightferry/internal/s3test", []string{"cmd/demo", "bench"}, []string{"*"},

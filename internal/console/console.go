@@ -106,9 +106,6 @@ func newRequest(r *http.Request) *request {
 // get returns a parameter of the URL, or of a form, without spaces around it.
 func (r *request) get(name string) string { return strings.TrimSpace(r.FormValue(name)) }
 
-// may reports whether the principal has a role, so that a page can offer what is allowed. The backend decides again.
-func (r *request) may(role rights.Role) bool { return r.who.Role >= role }
-
 // explain returns what a person is shown of an error.
 func (c *Console) explain(err error) *api.Error {
 	var known *api.Error

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"log"
 	"maps"
 	"math"
 	"os"
@@ -22,7 +21,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		log.Fatal("usage: go run generate.go land-110m.json ZONEINFO")
+		fail("usage: go run generate.go land-110m.json ZONEINFO")
 	}
 	for name, make := range map[string]func() (string, error){
 		"land.txt":  func() (string, error) { return land(os.Args[1]) },
@@ -33,9 +32,14 @@ func main() {
 			err = os.WriteFile(filepath.Join("data", name), []byte(text), 0o644)
 		}
 		if err != nil {
-			log.Fatal(err)
+			fail(err)
 		}
 	}
+}
+
+func fail(why any) {
+	fmt.Fprintln(os.Stderr, why)
+	os.Exit(1)
 }
 
 // topology is the part of TopoJSON that the file uses.

@@ -35,8 +35,6 @@ type page struct {
 	Wall     bool   // without navigation, for a screen on a wall
 	Status   int    // 0: 200
 
-	redirect string // path; instead of a page
-	raw      func(w http.ResponseWriter)
 }
 
 // frame is what surrounds each page.
@@ -46,7 +44,6 @@ type frame struct {
 	Main      template.HTML
 	Who       rights.Principal
 	SignOut   string
-	MayHalt   bool
 	Halts     int // active orders
 	Incidents int
 	Nav       []navLink
@@ -144,8 +141,8 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 	r := newRequest(req)
 	render := func(context.Context) (*rendered, error) {
 		p, err := build(r)
-		if err != nil || p.redirect != "" || p.raw != nil {
-			return &rendered{page: p}, err
+		if err != nil {
+			return nil, err
 		}
 		return c.renderMain(p)
 	}
@@ -164,14 +161,7 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 			return
 		}
 	}
-	switch {
-	case out.page.redirect != "":
-		http.Redirect(w, req, out.page.redirect, http.StatusSeeOther)
-	case out.page.raw != nil:
-		out.page.raw(w)
-	default:
-		c.write(w, r, out)
-	}
+	c.write(w, r, out)
 }
 
 func (c *Console) renderMain(p *page) (*rendered, error) {
@@ -210,7 +200,7 @@ func (c *Console) errorPage(r *request, err error) *page {
 
 // write writes a page within its frame, and to a client that has it already nothing.
 func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
-	f := frame{page: out.page, Path: r.URL.Path, Main: template.HTML(out.main), Who: r.who, SignOut: c.o.SignOut, MayHalt: r.may(rights.Operator), Version: assetVersion(), Now: c.b.Now().UTC()} //nolint:gosec // html/template made it
+	f := frame{page: out.page, Path: r.URL.Path, Main: template.HTML(out.main), Who: r.who, SignOut: c.o.SignOut, Version: assetVersion(), Now: c.b.Now().UTC()} //nolint:gosec // html/template made it
 	if r.who.Role >= rights.Viewer {
 		f.Halts, f.Incidents = c.counts(r)
 	}

@@ -157,7 +157,6 @@ type regionBar struct {
 	NowX, AtX     float64
 	Ended, Failed int // transfers of the last day
 	Planned       int
-	Always        bool
 
 	spans  [][2]time.Time
 	levels [slots][4]int // good, bad, moving, planned
@@ -185,8 +184,6 @@ func (b *regionBar) add(s *query.SiteStatus, m mark, t *timeline) {
 	for _, w := range t.windows[s.Site] {
 		if open = open || w.Always || !w.Start.After(t.at) && w.End.After(t.at); !w.Always {
 			b.spans = append(b.spans, [2]time.Time{w.Start, w.End})
-		} else {
-			b.Always = true
 		}
 	}
 	if open {
