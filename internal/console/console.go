@@ -14,6 +14,8 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
 	"nightferry/internal/rights"
 )
 
@@ -33,6 +35,7 @@ type Console struct {
 	b     api.Backend // guarded
 	pages pages
 	memo  memo
+	speed speeds
 
 	routes map[string]func(*request) (*page, error)
 }
@@ -40,7 +43,11 @@ type Console struct {
 // allRoutes are the pages and the forms that they post.
 func (c *Console) allRoutes() map[string]func(*request) (*page, error) {
 	return map[string]func(*request) (*page, error){
-		"GET /{$}": c.tonight,
+		"GET /{$}": c.tonight, "GET /live": c.live, "GET /where": c.where, "GET /where.csv": c.whereCSV,
+		"GET /sites": c.siteTable, "GET /sites/{site}": c.site, "POST /sites/{site}/{act}": c.postSite,
+		"GET /halt": c.haltPage, "GET /halt/{order}": c.haltProof, "POST /halt": c.postHalt, "POST /resume": c.postResume,
+		"GET /incidents": c.incidents, "POST /incidents": c.postIncident,
+		"GET /runs": c.runs, "GET /runs/{id}": c.run, "GET /releases": c.releases, "GET /forecast": c.forecast, "GET /audit": c.audit,
 	}
 }
 
@@ -58,7 +65,7 @@ const policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; for
 // New returns the handler of all pages and their assets.
 func New(o Options) http.Handler {
 	c := &Console{o: o, b: api.Guarded(o.Backend), pages: parsePages()}
-	c.memo.now = o.Backend.Now
+	c.memo.now, c.speed.now = o.Backend.Now, o.Backend.Now
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", assets())
 	c.routes = c.allRoutes()
@@ -106,15 +113,23 @@ func newRequest(r *http.Request) *request {
 // get returns a parameter of the URL, or of a form, without spaces around it.
 func (r *request) get(name string) string { return strings.TrimSpace(r.FormValue(name)) }
 
+// may reports whether the principal has a role, so that a page can offer what is allowed. The backend decides again.
+func (r *request) may(role rights.Role) bool { return r.who.Role >= role }
+
 // explain returns what a person is shown of an error.
 func (c *Console) explain(err error) *api.Error {
 	var known *api.Error
 	var denied *rights.DeniedError
+	var unknown *fleet.UnknownError
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &denied):
 		return &api.Error{Code: "denied", Message: denied.Error(), Fix: denied.Remedy()}
+	case errors.As(err, &unknown):
+		return &api.Error{Code: "absent", Message: unknown.Error(), Fix: "the page Sites lists what is configured"}
+	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, core.ErrNoOrder):
+		return &api.Error{Code: "absent", Message: err.Error(), Fix: "it may have ended since the page was loaded: load it again"}
 	case errors.Is(err, context.Canceled), errors.Is(err, fs.ErrClosed):
 		return &api.Error{Code: "failed", Message: "the request ended before its answer was complete", Fix: "load the page again"}
 	case c.o.Explain != nil:

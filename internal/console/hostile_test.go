@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -18,8 +19,19 @@ import (
 // targets are a URL of each page, with the names of a world in it.
 func targets(w *consoletest.World) []string {
 	out := []string{"/", "/?at=-6h", "/?at=9h", "/?wall=1", "/?region=" + consoletest.Texts[0], "/nowhere/" + "%3Cscript%3E"}
+	out = append(out, "/live", "/where", "/sites", "/incidents", "/incidents?all=true", "/halt", "/halt?all=true", "/halt?scope=all", "/runs", "/releases", "/forecast?days=7", "/audit")
+	for _, h := range w.HaltList {
+		out = append(out, "/halt/"+h.Order.String())
+	}
+	for _, s := range w.SiteList {
+		out = append(out, sitePath(s.Site), link("/halt", "scope", "site "+s.Site))
+	}
+	for _, r := range w.RunList[:20] {
+		out = append(out, "/runs/"+r.ID.String(), "/runs/"+r.ID.String()+"?outcome=failed")
+	}
 	for _, text := range consoletest.Texts {
-		out = append(out, link("/", "at", text), link("/", "state", text), link("/", "domain", text))
+		out = append(out, link("/where", "path", text), link("/runs", "site", text), link("/runs", "after", text), link("/audit", "who", text), link("/halt", "scope", text, "value", text), link("/sites", "state", text), "/runs/"+url.PathEscape(text), sitePath(text),
+			link("/", "at", text), link("/", "state", text), link("/", "domain", text))
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nightferry/internal/api"
+	"nightferry/internal/ledger"
 	"nightferry/internal/rights"
 )
 
@@ -33,8 +34,11 @@ type page struct {
 	Command  string // the command line that shows or does the same
 	Live     bool   // load it again when something happens
 	Wall     bool   // without navigation, for a screen on a wall
+	Every    int    // seconds between two loads without an event; 0: a minute
 	Status   int    // 0: 200
 
+	redirect string // path; instead of a page
+	raw      func(w http.ResponseWriter)
 }
 
 // frame is what surrounds each page.
@@ -64,7 +68,7 @@ func parsePages() pages {
 		"size": size, "rate": rate, "percent": percent, "link": link, "markOf": markOf, "runMark": func(s any) mark { return runMark(fmt.Sprint(s)) },
 		"group": func(n any) string { return groupAny(n) }, "count": func(n any, noun string) string { return countAny(n, noun) },
 		"time": func(t time.Time) stamp { return stamp{T: t} }, "zoned": func(t time.Time, zone string) stamp { return stamp{t, zone} },
-		"command": command, "join": strings.Join, "took": took, "version": assetVersion,
+		"command": command, "join": strings.Join, "took": took, "seconds": func(d ledger.Seconds) float64 { return time.Duration(d).Seconds() }, "version": assetVersion, "sitePath": sitePath, "haltCommand": haltCommand,
 		"ago": func(now, t time.Time) string { return took(now.Sub(t)) + " ago" },
 		"dict": func(pairs ...any) map[string]any {
 			out := map[string]any{}
@@ -141,8 +145,8 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 	r := newRequest(req)
 	render := func(context.Context) (*rendered, error) {
 		p, err := build(r)
-		if err != nil {
-			return nil, err
+		if err != nil || p.redirect != "" || p.raw != nil {
+			return &rendered{page: p}, err
 		}
 		return c.renderMain(p)
 	}
@@ -161,7 +165,14 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 			return
 		}
 	}
-	c.write(w, r, out)
+	switch {
+	case out.page.redirect != "":
+		http.Redirect(w, req, out.page.redirect, http.StatusSeeOther)
+	case out.page.raw != nil:
+		out.page.raw(w)
+	default:
+		c.write(w, r, out)
+	}
 }
 
 func (c *Console) renderMain(p *page) (*rendered, error) {

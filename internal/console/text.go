@@ -136,3 +136,6 @@ func link(path string, pairs ...string) string {
 	}
 	return path + "?" + q.Encode()
 }
+
+// sitePath is the path of a site's page.
+func sitePath(name string) string { return "/sites/" + url.PathEscape(name) }

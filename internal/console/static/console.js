@@ -49,14 +49,19 @@ for (const e of document.querySelectorAll("[data-live][id]")) sent.set(e.id, e.o
 async function load() {
   const answer = await fetch(location.href, { credentials: "same-origin", redirect: "error" });
   if (!answer.ok) throw new Error(answer.statusText);
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const e of fresh.querySelectorAll("[data-live][id]")) {
+  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const e of next.querySelectorAll("[data-live][id]")) {
     const old = document.getElementById(e.id);
     const html = e.outerHTML;
     if (!old || sent.get(e.id) === html) continue;
+    const fields = /** @type {NodeListOf<HTMLInputElement>} */ (old.querySelectorAll("input:not([type=hidden])"));
+    if ([...fields].some((f) => f.value !== f.defaultValue || f.checked !== f.defaultChecked || f === document.activeElement)) continue; // somebody writes
     sent.set(e.id, html);
     const focus = old.contains(document.activeElement) ? document.activeElement?.getAttribute("href") : null;
     const left = old.scrollLeft;
+    const folded = old.querySelectorAll("details");
+    const fresh = e.querySelectorAll("details");
+    if (folded.length === fresh.length) fresh.forEach((d, i) => (d.open = folded[i].open));
     dress(e);
     old.replaceWith(e);
     e.scrollLeft = left;
