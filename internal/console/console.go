@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
-	"time"
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
@@ -80,12 +79,9 @@ func New(o Options) http.Handler {
 	return bounded(mux)
 }
 
-const (
-	maxForm     = 64 << 10         // bytes of a POST
-	writeWithin = 30 * time.Second // for a whole page
-)
+const maxForm = 64 << 10 // bytes of a POST
 
-// bounded sets what holds for each answer: its headers, the size of the request and the time of the write.
+// bounded sets what holds for each answer: its headers and the size of the request. The door bounds the time.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -94,7 +90,6 @@ func bounded(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin)) //nolint:forbidigo // a deadline of the network, not of the calendar
 		next.ServeHTTP(w, r)
 	})
 }

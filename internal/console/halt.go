@@ -33,7 +33,7 @@ type haltChoice struct {
 	Moving           int // transfers under way
 	Speed            float64
 	Known            bool // the speed of each transfer was measured
-	Link, Type       string
+	Link             string
 }
 
 // Name is the scope in words.
@@ -114,7 +114,7 @@ func (c *Console) haltChoices(r *request, sites []query.SiteStatus) []haltChoice
 		}
 		x := all[[2]string{scope, value}]
 		if x == nil {
-			x = &haltChoice{Scope: scope, Value: value, Known: true, Link: link("/halt", "scope", scope, "value", value), Type: strings.TrimSpace(scope + " " + value)}
+			x = &haltChoice{Scope: scope, Value: value, Known: true, Link: link("/halt", "scope", scope, "value", value)}
 			all[[2]string{scope, value}] = x
 		}
 		return x

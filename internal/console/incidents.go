@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
-	"time"
 
 	"nightferry/internal/api"
 	"nightferry/internal/ledger"
@@ -18,7 +17,6 @@ type incidentsPage struct {
 	All  bool
 	May  bool
 	Need rights.Role
-	Now  time.Time
 }
 
 type incidentView struct {

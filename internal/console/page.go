@@ -230,7 +230,7 @@ func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("Vary", "Cookie")
+	h.Set("Vary", "Cookie, Authorization")
 	status := out.page.Status
 	if status == 0 {
 		status = http.StatusOK
