@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"nightferry/internal/api"
+	"nightferry/internal/clock"
 	"nightferry/internal/halt"
 )
 
@@ -196,41 +198,68 @@ func (g haltVerbs) showHaltViews(list []api.Halt) {
 			g.e.print("  it is for no site that is configured")
 			continue
 		}
-		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER CAME"}, cut: []int{0}}
-		stopped := 0
-		slices.SortStableFunc(v.Sites, func(a, b api.HaltSite) int { return cmp.Compare(confirms(a), confirms(b)) })
+		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER", "RECEIVED SINCE IT CAME"}, cut: []int{0}}
+		stopped, notes := 0, []string(nil)
+		slices.SortStableFunc(v.Sites, func(a, b api.HaltSite) int { return cmp.Compare(proofOf(a), proofOf(b)) })
 		for _, s := range v.Sites {
-			switch confirms(s) {
-			case 2:
+			switch proofOf(s) {
+			case hasStopped:
 				stopped++
-				t.add("  "+s.Site, s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), size(s.BytesAfter))
-			case 3:
-				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything")
-			case 4:
-				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)))
-			case 1:
-				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
+				at, within := s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), "not known"
+				if s.Error != nil && s.Within != nil {
+					at += fmt.Sprintf(" ± %.1f s", roundUp(*s.Error))
+					within = fmt.Sprintf("at most %.1f s", roundUp(*s.Within))
+				}
+				t.add("  "+s.Site, at, within, size(s.BytesAfter))
+			case noAgent:
+				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything", "")
+			case mayMove:
+				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)), "")
+			case away:
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves", "")
 			default:
-				t.add("  "+s.Site, "HAS NOT CONFIRMED", "")
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "", "")
+			}
+			if !s.NewSince.IsZero() {
+				notes = append(notes, fmt.Sprintf("%s: confirmed by the process of %s; another process of this identity has connected since, on %s, and has not confirmed", shown(s.Site), stamp(s.Confirmed), stamp(s.NewSince)))
 			}
 		}
 		g.e.print("  %d of %s confirmed", stopped, count(int64(len(v.Sites)), "site"))
 		for _, l := range t.lines(g.e.width()) {
 			g.e.print("%s", l)
 		}
+		for _, n := range notes {
+			g.e.print("%s", indent(wrap(n, lineWidth-2)))
+		}
 	}
 }
 
-// confirms is 0 for a site that is connected and has not confirmed, 1 for one
-// that is away, 2 for one that has, 3 for one that has no identity.
-func confirms(s api.HaltSite) int {
+// roundUp returns tenths of a second that are not less than d.
+func roundUp(d clock.Seconds) float64 {
+	return math.Ceil(time.Duration(d).Seconds()*10) / 10
+}
+
+// proof is what is known of a site under an order. Sites with the least proof come first.
+type proof int
+
+const (
+	unconfirmed proof = iota // connected, and has not confirmed
+	away                     // not connected, and has not confirmed
+	mayMove                  // an agent without a valid identity may still move content
+	hasStopped               // has confirmed
+	noAgent                  // no agent has, or had lately, an identity
+)
+
+func proofOf(s api.HaltSite) proof {
 	switch {
+	case !s.Enrolled && !s.MovesUntil.IsZero():
+		return mayMove
 	case !s.Enrolled:
-		return 3
+		return noAgent
 	case !s.Stopped.IsZero():
-		return 2
+		return hasStopped
 	case s.Connected:
-		return 0
+		return unconfirmed
 	}
-	return 1
+	return away
 }

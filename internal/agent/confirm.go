@@ -108,10 +108,23 @@ func (h *haltState) sendStopped(ctx context.Context, again bool) {
 	if !due {
 		return
 	}
-	if m.Number = number; withObject {
+	if m.Number, m.Instance = number, h.s.instance; withObject {
 		m.Object = object
 	}
+	h.addAges(m.Orders)
 	h.s.trySend(wire.VerbStopped, &m)
+}
+
+// addAges adds how long ago this process has stopped, which needs no comparison of clocks.
+func (h *haltState) addAges(list []wire.Stop) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.s.o.Now()
+	for i := range list {
+		if s := h.stops[list[i].Order]; s != nil && !s.still.IsZero() {
+			list[i].Ago = max(0, now.Sub(s.still).Milliseconds())
+		}
+	}
 }
 
 // obeyedOrders returns the orders that are obeyed by now, the one given on the site

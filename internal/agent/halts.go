@@ -127,7 +127,8 @@ func (h *haltState) subjectOf(channel string) halt.Subject {
 // stop is a halt order that applies to this site.
 type stop struct {
 	wire.Stop
-	waits int // jobs that it ends and that are still moving
+	waits int       // jobs that it ends and that are still moving
+	still time.Time // when this process has stopped, by the site's clock; zero: it has not, or an earlier process had
 }
 
 // pending links a job to a stop.
@@ -301,7 +302,7 @@ func (h *haltState) stopHalted(arrived map[*job]int64) {
 			j.stop(&halt.Error{Order: o})
 		}
 		if s.waits == 0 {
-			s.At = now
+			s.At, s.still = now, h.s.o.Now()
 		}
 	}
 	h.answers.changed.wake()
@@ -387,7 +388,7 @@ func (h *haltState) markStill(j *job) {
 	for _, p := range j.stops {
 		p.stop.Bytes += j.moved.Load() - p.from
 		if p.stop.waits--; p.stop.waits == 0 {
-			p.stop.At = now
+			p.stop.At, p.stop.still = now, h.s.o.Now()
 			h.answers.changed.wake()
 		}
 	}

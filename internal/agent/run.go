@@ -357,9 +357,15 @@ func (a *agent) sendHello(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.starts.Count == 0 {
+		if a.starts, err = a.spool.Start(ctx, a.instance); err != nil && ctx.Err() == nil {
+			a.logNote(Warning, "", "this start cannot be recorded, so the Core cannot find out a copy of this server by it", err)
+		}
+	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.keys.current().Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Machine: machineName()}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.keys.current().Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Machine: machineName(),
+		Lineage: a.starts.Lineage, Starts: a.starts.Count, Started: a.starts.Latest}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	a.trySend(wire.VerbHello, &h)

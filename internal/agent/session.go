@@ -18,7 +18,8 @@ type session struct {
 	spool    *spool.Spool
 	bus      Bus
 	reaches  *reaches
-	instance []byte // of this process
+	instance []byte       // of this process
+	starts   spool.Starts // with this process; of the goroutine that sends hellos
 
 	coreClock, storeClock offset
 

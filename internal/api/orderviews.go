@@ -44,10 +44,14 @@ type Halt struct {
 
 // Stop is a site's confirmation of a halt order.
 type Stop struct {
-	Domain     string    `json:"domain"`
-	Site       string    `json:"site"`
-	Stopped    time.Time `json:"stopped"`
-	BytesAfter int64     `json:"bytes_after"` // moved between receipt of the order and the stop
+	Domain     string        `json:"domain"`
+	Site       string        `json:"site"`
+	Stopped    time.Time     `json:"stopped"`        // by the site's clock, but not before the order, nor later than within_seconds allows
+	BytesAfter int64         `json:"bytes_after"`    // moved between receipt of the order and the stop
+	Said       time.Time     `json:"said"`           // as the site's clock had it
+	Confirmed  time.Time     `json:"confirmed"`      // when the Core received it
+	Within     clock.Seconds `json:"within_seconds"` // the stop came at most so long after the order, by the Core's own clock; negative: not known
+	Process    string        `json:"process"`        // the agent's process that confirmed, in hexadecimal
 }
 
 // HaltSite is one site under an order.
@@ -56,8 +60,16 @@ type HaltSite struct {
 	Site       string    `json:"site"`
 	Enrolled   bool      `json:"enrolled"`
 	Connected  bool      `json:"connected"`
-	Stopped    time.Time `json:"stopped,omitzero"` // absent: it has not confirmed
+	Stopped    time.Time `json:"stopped,omitzero"` // absent: the process that uses the identity has not confirmed
 	BytesAfter int64     `json:"bytes_after"`      // moved between receipt of the order and the stop
+	// Error is the possible error of Stopped, in both directions. Within is the longest time that can have passed from the
+	// order to the stop, by the Core's own clock. Both are absent if they are not known.
+	Error  *clock.Seconds `json:"error_seconds,omitempty"`
+	Within *clock.Seconds `json:"within_seconds,omitempty"`
+	// Confirmed is when the Core received the confirmation. If Stopped is absent, it came from an earlier process: another
+	// one has used the site's identity since NewSince and has not confirmed.
+	Confirmed time.Time `json:"confirmed,omitzero"`
+	NewSince  time.Time `json:"new_process_since,omitzero"`
 	// MovesUntil is present if an agent without a valid identity may move content until then: it was revoked, or
 	// enrolled in FormerDomain before the configuration moved or removed the site. It confirms nothing.
 	MovesUntil   time.Time `json:"moves_until,omitzero"`

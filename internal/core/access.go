@@ -3,9 +3,11 @@ package core
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
@@ -20,6 +22,7 @@ type access struct {
 	ledger  accessRecords
 	storage *storage
 	link    *busLink
+	clock   *clocks
 
 	authority atomic.Pointer[bus.Authority]
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
@@ -33,6 +36,7 @@ type access struct {
 type accessRecords interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
 	EndedTokenUsers(ctx context.Context) ([]string, error)
+	Cut(ctx context.Context, public string, at time.Time) error
 }
 
 // updateAccess applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
@@ -49,7 +53,26 @@ func (ac *access) updateAccess(ctx context.Context, f *fleet.Fleet) error {
 		ac.fleet = old
 		return err
 	}
+	ac.recordCut(ctx)
 	return nil
+}
+
+// recordCut records since when the configuration has no site for an identity: until then, its agent could get URLs. A cut
+// that cannot be recorded now counts from the next change. The caller holds ac.mu.
+func (ac *access) recordCut(ctx context.Context) {
+	ids, err := ac.ledger.Identities(ctx, false)
+	for _, id := range ids {
+		at := time.Time{}
+		if s := ac.fleet.Site(id.Site); s == nil || s.Domain != id.Domain {
+			at = ac.clock.now()
+		}
+		if at.IsZero() != id.Cut.IsZero() {
+			err = errors.Join(err, ac.ledger.Cut(ctx, id.Public, at))
+		}
+	}
+	if err != nil {
+		ac.link.notices.LedgerFailed(err)
+	}
 }
 
 // Refresh applies the vault's domain keys and the ledger's revocations for the fleet in force. A reload may be changing it.

@@ -54,7 +54,7 @@ func TestClonedSite(t *testing.T) {
 			t.Fatal(list, err)
 		}
 		now := time.Now().UnixMilli()
-		s.say(wire.VerbStopped, 0, &wire.Stopped{Orders: []wire.Stop{{Order: list[0].Order, Heard: now, At: now}}})
+		s.say(wire.VerbStopped, 0, &wire.Stopped{Instance: s.instance, Orders: []wire.Stop{{Order: list[0].Order, Heard: now, At: now}}})
 	}
 	proven := func() bool {
 		t.Helper()

@@ -70,7 +70,7 @@ func (c *Core) composeParts() {
 	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.Holdings, c.sweepIncidents
 
 	a := &c.access
-	a.vault, a.ledger, a.storage, a.link = c.vault, &l.Sites, &c.storage, &c.link
+	a.vault, a.ledger, a.storage, a.link, a.clock = c.vault, &l.Sites, &c.storage, &c.link, &c.clock
 
 	b := &c.link
 	b.o, b.settings, b.storage, b.access, b.fleet, b.states, b.down = &c.o, &c.settings, &c.storage, a, &c.fleet, &c.states, &c.down

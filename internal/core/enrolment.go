@@ -16,7 +16,7 @@ import (
 func newEnrolment(c *Core) *enrolment.Service {
 	known := &identities{c.Halts.service, &c.fleet, &c.notices}
 	return enrolment.New(enrolment.Options{
-		Tokens: &c.ledger.Sites, Identities: &c.ledger.Sites, Sites: known, Access: &c.access, Bus: &c.link,
+		Tokens: &c.ledger.Sites, Identities: &c.ledger.Sites, Processes: &c.ledger.Sites, Sites: known, Access: &c.access, Bus: &c.link,
 		Replies: replies{&c.down, &c.refusals}, Notices: enrolmentNotices{&c.notices}, Incidents: c.incidents,
 		Fleet: func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repository: func() enrolment.Repository {

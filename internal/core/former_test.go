@@ -56,6 +56,19 @@ func TestAgentWithoutIdentity(t *testing.T) {
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	proven(under(halt.Domain, "corp", "osaka"), "apac")
+	moved := under(halt.Domain, "corp", "osaka")
+	proven(moved, "apac")
 	proven(under(halt.Domain, "apac", "osaka"), "apac") // the agent obeys this one
+	w.ahead.Store(int64(time.Hour))
+	if later := under(halt.Domain, "corp", "osaka"); later == nil || !later.MovesUntil.Equal(moved.MovesUntil) {
+		t.Errorf("the last moment moves on: %+v, before %+v", later, moved)
+	}
+	w.restart()
+	if later := under(halt.Domain, "corp", "osaka"); later == nil || !later.MovesUntil.Equal(moved.MovesUntil) {
+		t.Errorf("the last moment moves on with a restart: %+v, before %+v", later, moved)
+	}
+	w.ahead.Store(int64(7*24*time.Hour + time.Hour))
+	if s := under(halt.Domain, "corp", "osaka"); s == nil || !s.MovesUntil.IsZero() {
+		t.Errorf("its URLs have ended: %+v", s)
+	}
 }

@@ -293,8 +293,10 @@ func TestPain14Stop(t *testing.T) {
 	}
 	v := h.view(done.Orders[0])
 	for _, s := range v.Sites {
-		// The site's clock is compared with the Core's by messages, which a busy machine delays.
-		if d := s.Stopped.Sub(began); d < -busy || d > busy || s.BytesAfter < 0 || float64(s.BytesAfter) > haltRate*max(1, confirmed.Seconds()) {
+		if s.Within == nil || s.Error == nil || time.Duration(*s.Within) > confirmed || *s.Error > *s.Within {
+			t.Errorf("%s stopped within %v of the order, ± %v; the last confirmation came after %v", s.Site, s.Within, s.Error, confirmed)
+		}
+		if d := s.Stopped.Sub(v.At); d < 0 || d > confirmed || s.BytesAfter < 0 || float64(s.BytesAfter) > haltRate*max(1, confirmed.Seconds()) {
 			t.Errorf("%s says that it stopped %v after the order, %d bytes later", s.Site, d, s.BytesAfter)
 		}
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -62,8 +63,16 @@ type HaltSite struct {
 	Site       string    `json:"site"`
 	Enrolled   bool      `json:"enrolled"`
 	Connected  bool      `json:"connected"`
-	Stopped    time.Time `json:"stopped,omitzero"` // zero: it has not confirmed
+	Stopped    time.Time `json:"stopped,omitzero"` // zero: the process that uses the identity has not confirmed
 	BytesAfter int64     `json:"bytes_after"`      // that came between the order's arrival there and the stop
+	// Error is the possible error of Stopped, in both directions. Within is the longest time that can have passed from the
+	// order to the stop, by the Core's own clock. Both are nil if they are not known.
+	Error  *ledger.Seconds `json:"error_seconds,omitempty"`
+	Within *ledger.Seconds `json:"within_seconds,omitempty"`
+	// Confirmed is when the Core received the confirmation. If Stopped is zero, it came from an earlier process: another one
+	// has used the site's identity since NewSince and has not confirmed.
+	Confirmed time.Time `json:"confirmed,omitzero"`
+	NewSince  time.Time `json:"new_process_since,omitzero"`
 	// MovesUntil is when the last URL of an agent without a valid identity ends at the latest; zero: there is no such
 	// agent. It was revoked, or the configuration has moved or removed its site. It obeys the store's orders that name
 	// its own domain, FormerDomain, and confirms nothing.
@@ -167,7 +176,7 @@ func (h *Halts) openOrders(ctx context.Context) {
 	}
 	h.service, err = halting.Open(ctx, halting.Options{
 		Repository: func() halting.Repository { return haltRepo{h.storage.repo.Load(), h.storage.keys.Load().release} },
-		Ledger:     h.ledger, Record: h.record, Recorded: kept, Reopen: reopen, Epoch: h.storage.repo.Load().Memory().Halt, Now: h.clock.now,
+		Ledger:     h.ledger, Record: h.record, Recorded: kept, Reopen: reopen, Epoch: h.storage.repo.Load().Memory().Halt, Now: h.clock.now, Device: h.o.Now,
 		Changed: func(ctx context.Context, s *halting.Set) {
 			h.states.sendAll(ctx)
 			h.stopPublishing(s.Orders)
@@ -269,10 +278,14 @@ func (h *Halts) handleStopped(ctx context.Context, a wire.Address, x *site, v *w
 		}
 	}
 	x.mu.Lock()
+	if hex.EncodeToString(v.Instance) != x.process.id {
+		x.mu.Unlock()
+		return // its hello comes first, and it repeats this
+	}
 	x.local, x.epoch = local, v.Epoch
 	asked := now.Sub(x.caughtUp) < time.Second
 	x.mu.Unlock()
-	h.service.Confirm(a, v.Orders)
+	h.service.Confirm(a, hex.EncodeToString(v.Instance), v.Orders)
 	if v.Epoch <= h.service.Current().Epoch {
 		h.down.sendSigned(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
 		if v.Epoch < h.service.Current().Epoch {
@@ -318,7 +331,7 @@ func (h *Halts) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
 	if behind && err != nil {
 		h.notices.ReportFailure("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, h.service.Current().Epoch, err))
 	}
-	h.service.Confirm(a, v.Orders)
+	h.service.Confirm(a, hex.EncodeToString(v.Instance), v.Orders)
 	h.down.sendSigned(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
 }
 
@@ -345,9 +358,9 @@ func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
 			sites = nil // a name that is configured no more
 		}
 		for _, s := range sites {
-			w, _ := h.fleet.haltSite(&s)
+			w, now, _ := h.fleet.haltSite(&s)
 			if i := slices.IndexFunc(l.Confirmed, func(p ledger.Stop) bool { return p.Domain == s.Domain && p.Site == s.Name }); i >= 0 {
-				w.Stopped, w.BytesAfter = l.Confirmed[i].Stopped, l.Confirmed[i].BytesAfter
+				w.showStop(&l, &l.Confirmed[i], now)
 			}
 			if f := former[s.Name]; !w.Enrolled {
 				w.MovesUntil, w.FormerDomain = f.MovesUntil, f.FormerDomain
@@ -364,13 +377,30 @@ func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
 		out = append(out, v)
 	}
 	for _, s := range h.settings.Load().Fleet.Sites {
-		w, local := h.fleet.haltSite(&s)
+		w, _, local := h.fleet.haltSite(&s)
 		if local != nil {
 			w.Stopped, w.BytesAfter = time.UnixMilli(local.At).UTC(), local.Bytes
 			out = append(out, HaltView{Halt: ledger.Halt{Scope: halt.Site, Value: s.Name, Reason: local.Reason, By: local.By, At: time.UnixMilli(local.Heard).UTC()}, Sites: []HaltSite{w}})
 		}
 	}
 	return out, nil
+}
+
+// showStop fills in a site's confirmation. It proves nothing about a process that has taken the place of the one that
+// confirmed: that may be another machine.
+func (w *HaltSite) showStop(h *ledger.Halt, c *ledger.Stop, now process) {
+	w.Confirmed = c.Confirmed
+	if now.id != "" && now.id != c.Process {
+		w.NewSince = now.since
+		return
+	}
+	w.Stopped, w.BytesAfter = c.Stopped, c.BytesAfter
+	if c.Within >= 0 {
+		within := c.Within
+		early, late := ledger.Seconds(c.Stopped.Sub(h.At)), within-ledger.Seconds(c.Stopped.Sub(h.At))
+		wrong := max(early, late)
+		w.Within, w.Error = &within, &wrong
+	}
 }
 
 // formerAgents returns, by site, the agents without a valid identity that may still hold valid URLs.
@@ -382,13 +412,14 @@ func (h *Halts) formerAgents(ctx context.Context) (map[string]HaltSite, error) {
 	now, f := h.clock.now(), h.settings.Load().Fleet
 	former := map[string]HaltSite{}
 	for _, id := range all {
-		until := now
-		if s := f.Site(id.Site); id.Ended.IsZero() && (s == nil || s.Domain != id.Domain) {
-			until = now.Add(bucket.MaxPresign) // refused since the reload, the time of which is not recorded
-		} else if !id.Ended.IsZero() {
-			until = id.Ended.Add(bucket.MaxPresign)
+		end := id.Ended
+		if end.IsZero() || !id.Cut.IsZero() && id.Cut.Before(end) {
+			end = id.Cut
 		}
-		if until.After(now) && until.After(former[id.Site].MovesUntil) {
+		if s := f.Site(id.Site); end.IsZero() && (s == nil || s.Domain != id.Domain) {
+			end = now // the ledger could not record the cut
+		}
+		if until := end.Add(bucket.MaxPresign); !end.IsZero() && until.After(now) && until.After(former[id.Site].MovesUntil) {
 			former[id.Site] = HaltSite{Domain: id.Domain, Site: id.Site, MovesUntil: until, FormerDomain: id.Domain}
 		}
 	}

@@ -25,6 +25,7 @@ type site struct {
 	key      trust.Public     // of identity
 	ended    time.Time        // of the last identity, where it has none now
 
+	process  process // that uses the identity
 	seen     time.Time
 	spoke    bool // the identity was heard since it was taken, or since the start
 	told     bool // the sighting is in the ledger
@@ -38,6 +39,12 @@ type site struct {
 	unproven []string    // channels of which the Core asks for a new proof
 	progress map[string]query.Progress
 	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
+}
+
+// process is a process of an agent.
+type process struct {
+	id    string    // in hexadecimal; empty: none was heard
+	since time.Time // when it was heard first
 }
 
 // sites holds all that were heard of or configured.
@@ -144,7 +151,7 @@ func (x *site) setIdentity(id *ledger.Identity, ended time.Time) error {
 	if err != nil {
 		return fmt.Errorf("identity of %s/%s: %w", id.Domain, id.Site, err)
 	}
-	x.identity = id
+	x.identity, x.process = id, process{id.Process.ID, id.Process.Since}
 	copy(x.key[:], p)
 	return nil
 }
@@ -281,13 +288,13 @@ func (s *sites) trustOf(a wire.Address) uint64 {
 	return x.trust
 }
 
-// haltSite returns what every order says of a site, and the order that was
-// given on the site itself.
-func (s *sites) haltSite(at *fleet.Site) (HaltSite, *wire.Stop) {
+// haltSite returns what every order says of a site, the process that uses its identity, and the order that was given on
+// the site itself.
+func (s *sites) haltSite(at *fleet.Site) (HaltSite, process, *wire.Stop) {
 	x := s.siteOf(wire.Address{Domain: at.Domain, Site: at.Name})
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heardLately(x)}, x.local
+	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heardLately(x)}, x.process, x.local
 }
 
 // heardLately reports whether a site was heard lately; x is locked.

@@ -35,6 +35,11 @@ type Identities interface {
 	Settle(ctx context.Context, domain, site string) (ledger.Identity, error)
 }
 
+// Processes records the processes that use the identities. *ledger.Sites is one.
+type Processes interface {
+	NoteProcess(ctx context.Context, public string, p ledger.Process) error
+}
+
 // Sites holds the identities in force, and the last contact of each site.
 type Sites interface {
 	// Enrolled calls fn for each site with an identity.
@@ -117,6 +122,7 @@ type Repository struct {
 type Options struct {
 	Tokens     Tokens
 	Identities Identities
+	Processes  Processes
 	Sites      Sites
 	Access     Access
 	Bus        Bus

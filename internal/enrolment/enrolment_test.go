@@ -1,7 +1,9 @@
 package enrolment
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,6 +120,7 @@ func (w *world) Settle(context.Context, string, string) (ledger.Identity, error)
 	w.call("settle")
 	return ledger.Identity{Public: "U1"}, nil
 }
+func (w *world) NoteProcess(context.Context, string, ledger.Process) error { return nil }
 func (w *world) Enrolled(fn func(wire.Address, Site)) {
 	for a, s := range w.sites {
 		fn(a, s)
@@ -170,7 +173,7 @@ var osaka = wire.Address{Domain: "apac", Site: "osaka"}
 func newWorld() (*world, *Service) {
 	w := &world{sites: map[wire.Address]Site{osaka: {Identity: &ledger.Identity{Domain: "apac", Site: "osaka", Public: "U1"}}}}
 	f := &fleet.Fleet{Domains: []fleet.Domain{{Name: "apac"}}, Sites: []fleet.Site{{Name: "osaka", Domain: "apac"}}}
-	return w, New(Options{Tokens: w, Identities: w, Sites: w, Access: w, Bus: w, Notices: w, Incidents: w,
+	return w, New(Options{Tokens: w, Identities: w, Processes: w, Sites: w, Access: w, Bus: w, Notices: w, Incidents: w,
 		Fleet: func() *fleet.Fleet { return f }, Now: func() time.Time { return start }, Clip: func(s string) string { return s },
 		Prove: func(_ context.Context, a wire.Address) { w.call("prove %s", a) },
 		Ended: func(a wire.Address, why string) { w.call("ended %s: %s", a, why) }})
@@ -211,12 +214,12 @@ func TestRevoke(t *testing.T) {
 func TestContest(t *testing.T) {
 	w, s := newWorld()
 	first, second := []byte("0123456789abcdef"), []byte("fedcba9876543210")
-	s.Contact(t.Context(), osaka, first, 1, "a")
-	s.Contact(t.Context(), osaka, second, 2, "b")
+	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 1, Machine: "a"})
+	s.Contact(t.Context(), osaka, Sender{Instance: second, At: 2, Machine: "b"})
 	w.want(t, "keep newest U1")
-	s.Contact(t.Context(), osaka, first, 3, "a")
+	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 3, Machine: "a"})
 	w.want(t, "contest", "doubt apac/osaka", "open cloned apac/osaka", "audit contested site osaka: two machines use the identity of site osaka: a and b. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm osaka")
-	s.Contact(t.Context(), osaka, first, 4, "a")
+	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 4, Machine: "a"})
 	w.want(t)
 	if err := s.Confirm(t.Context(), "osaka", "deleted"); err != nil {
 		t.Error(err)
@@ -225,6 +228,43 @@ func TestContest(t *testing.T) {
 	if err := s.Confirm(t.Context(), "osaka", ""); err == nil {
 		t.Error("there is nothing to confirm")
 	}
-	s.Contact(t.Context(), osaka, first, 5, "a")
+	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 5, Machine: "a"})
 	w.want(t)
+}
+
+// TestForkedState: a record of starts that lacks the start that was heard last is of a copy. A record that continues it, or
+// does not reach back to it, or was made anew, proves nothing.
+func TestForkedState(t *testing.T) {
+	id := func(n byte) []byte { return bytes.Repeat([]byte{n}, wire.StartID) }
+	sender := func(lineage byte, starts uint64, ids ...byte) *Sender {
+		v := &Sender{Instance: bytes.Repeat(id(ids[0]), 2), Lineage: []byte{lineage}, Starts: starts}
+		for _, n := range ids {
+			v.Started = append(v.Started, id(n)...)
+		}
+		return v
+	}
+	known := &ledger.Process{Lineage: "07", Starts: 3, Started: hex.EncodeToString(id(3))}
+	for _, x := range []struct {
+		name   string
+		v      *Sender
+		forked bool
+	}{
+		{"the same process", sender(7, 3, 3, 2, 1), false},
+		{"the next start", sender(7, 4, 4, 3, 2, 1), false},
+		{"starts that were not heard", sender(7, 6, 6, 5, 4, 3, 2), false},
+		{"a copy that started as often", sender(7, 3, 9, 2, 1), true},
+		{"a copy that started more often", sender(7, 5, 8, 9, 4, 2, 1), true},
+		{"an earlier state", sender(7, 2, 9, 1), true},
+		{"too many starts since", sender(7, 9, 9, 8, 7), false},
+		{"a state made anew", sender(8, 1, 9), false},
+		{"a start that could not be recorded", sender(7, 0, 9), false},
+		{"the record of another process", &Sender{Instance: bytes.Repeat(id(1), 2), Lineage: []byte{7}, Starts: 3, Started: id(9)}, false},
+	} {
+		if got := hasForked(known, x.v); got != x.forked {
+			t.Errorf("%s: %v", x.name, got)
+		}
+	}
+	if hasForked(&ledger.Process{}, sender(7, 3, 3)) {
+		t.Error("the first start that is heard is of a copy")
+	}
 }

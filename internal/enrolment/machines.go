@@ -1,7 +1,9 @@
 package enrolment
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -58,14 +60,27 @@ func (m *machines) noteProcess(n process) (isNew bool, other *process) {
 	return true, nil
 }
 
+// Sender is the process that sent a message.
+type Sender struct {
+	Instance []byte
+	At       int64  // Unix milliseconds, its own clock
+	Machine  string // for people; empty: unknown
+
+	// The record of starts in its state, as in wire.Hello. Starts is 0 if the message has none.
+	Lineage []byte
+	Starts  uint64
+	Started []byte
+}
+
 // Contact notes which process of a site sent a message. When a new one appears,
 // the connections of the others are closed: if the agent was restarted there are
 // none, and if the server was copied, the other comes back at once and is found
-// out. at is the process's clock in Unix milliseconds.
-func (s *Service) Contact(ctx context.Context, a wire.Address, instance []byte, at int64, machine string) {
+// out. A copy that runs while the other is off is found out by its record of starts. Contact returns the process that
+// appeared last.
+func (s *Service) Contact(ctx context.Context, a wire.Address, v Sender) ledger.Process {
 	id := s.o.Sites.Enrolment(a).Identity
-	if len(instance) != 16 || id == nil {
-		return
+	if len(v.Instance) != 16 || id == nil {
+		return ledger.Process{}
 	}
 	s.mu.Lock()
 	m := s.machines[a]
@@ -73,7 +88,7 @@ func (s *Service) Contact(ctx context.Context, a wire.Address, instance []byte, 
 		m = &machines{}
 		s.machines[a] = m
 	}
-	isNew, other := m.noteProcess(process{string(instance), s.o.Clip(machine[:min(len(machine), wire.MaxMachine)]), s.o.Now(), at})
+	isNew, other := m.noteProcess(process{string(v.Instance), s.o.Clip(v.Machine[:min(len(v.Machine), wire.MaxMachine)]), s.o.Now(), v.At})
 	now := m.now
 	s.mu.Unlock()
 	switch {
@@ -81,11 +96,62 @@ func (s *Service) Contact(ctx context.Context, a wire.Address, instance []byte, 
 	case other != nil:
 		s.Contested(ctx, a, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
+	case string(v.Instance) == now.id && hasForked(&id.Process, &v):
+		s.Contested(ctx, a, fmt.Sprintf("the agent of site %s on %s does not continue the state of the agent that was heard on %s: it is a clone, or its state was restored from a backup. Nothing that it reports is believed: if another machine uses this identity, stop one of the two and enroll the site again; if not, nightferry site confirm %s",
+			a.Site, machineText(now.machine), id.Process.Since.UTC().Format("2006-01-02 15:04 UTC"), a.Site))
 	case isNew:
 		if err := s.o.Bus.KeepNewest(id.Public); err != nil {
 			s.o.Notices.ReportFailure("bus", err)
 		}
 	}
+	return s.noteProcess(ctx, a, &now, &v)
+}
+
+// noteProcess records the process that appeared last, and its place in the record of starts.
+func (s *Service) noteProcess(ctx context.Context, a wire.Address, now *process, v *Sender) ledger.Process {
+	id := s.o.Sites.Enrolment(a).Identity // Contested has changed it
+	if id == nil {
+		return ledger.Process{}
+	}
+	p := id.Process
+	if last := hex.EncodeToString([]byte(now.id)); p.ID != last {
+		p.ID, p.Since = last, now.since.UTC().Truncate(time.Microsecond)
+	}
+	if id.Contested.IsZero() && string(v.Instance) == now.id && v.hasStart() {
+		p.Lineage, p.Starts, p.Started = hex.EncodeToString(v.Lineage), v.Starts, hex.EncodeToString(v.Started[:wire.StartID])
+	}
+	if p == id.Process {
+		return p
+	}
+	next := *id
+	next.Process = p
+	s.o.Sites.Update(a, &next)
+	if err := s.o.Processes.NoteProcess(ctx, id.Public, p); err != nil {
+		s.o.Notices.LedgerFailed(err)
+	}
+	return p
+}
+
+// hasStart reports whether the sender shows its own start in the record.
+func (v *Sender) hasStart() bool {
+	return v.Starts > 0 && len(v.Started) >= wire.StartID && bytes.HasPrefix(v.Instance, v.Started[:wire.StartID])
+}
+
+// hasForked reports whether a sender's record of starts proves that it does not continue the state of the process known: it
+// lacks the known start, although it reaches back to it. After more starts than a record holds, nothing is proven. A state
+// that was made anew has another lineage.
+func hasForked(known *ledger.Process, v *Sender) bool {
+	if !v.hasStart() || known.Starts == 0 || known.Lineage != hex.EncodeToString(v.Lineage) {
+		return false
+	}
+	if v.Starts < known.Starts {
+		return true
+	}
+	since := v.Starts - known.Starts
+	if since >= uint64(len(v.Started)/wire.StartID) {
+		return false
+	}
+	return hex.EncodeToString(v.Started[since*wire.StartID:(since+1)*wire.StartID]) != known.Started
 }
 
 func machineText(s string) string {

@@ -79,6 +79,9 @@ func (s *Service) changeOrders(ctx context.Context, lift bool, edit func(*halt.O
 		return nil, fmt.Errorf("record that halt orders are lifted: %w", err)
 	}
 	s.enterSet(next, by)
+	if !lift {
+		s.noteGiven(changed)
+	}
 	s.o.Changed(ctx, next)
 	if !lift {
 		next, err = s.keepSet(ctx, next, by)
@@ -156,6 +159,21 @@ func (s *Service) enterSet(next *Set, by string) {
 	}
 	s.set.Store(next)
 	s.wakeWriter()
+}
+
+// noteGiven notes when orders were given here, more exactly than in the orders themselves. The sites do not have them yet.
+func (s *Service) noteGiven(list []halt.Order) {
+	now, device := s.o.Now(), s.o.Device()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range list {
+		if r := s.rows[o.ID]; r != nil {
+			r.given = device
+			if now.Unix() == o.At {
+				r.At = now.UTC().Truncate(time.Microsecond)
+			}
+		}
+	}
 }
 
 // keepSet makes the newest set durable. If that adds orders of an earlier record, the larger set becomes the newest.

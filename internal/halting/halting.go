@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,8 +59,9 @@ type Options struct {
 	// Reopen reads the content of Record if that failed for Recorded. Nothing is
 	// written until it succeeds. Nil: Recorded is complete.
 	Reopen func() ([]byte, error)
-	Epoch  uint64 // highest epoch seen in the store
-	Now    func() time.Time
+	Epoch  uint64           // highest epoch seen in the store
+	Now    func() time.Time // the store's time, as well as it is known
+	Device func() time.Time // this machine's clock, which measures how long a site took
 
 	// Changed is called with each newer set. It sends the set to the sites and ends matching runs on this machine. A
 	// set that lifts no order is passed before it is recorded.
@@ -107,8 +109,9 @@ type Service struct {
 // row is a halt order as stored in the ledger.
 type row struct {
 	ledger.Halt
-	dirty  bool // the ledger lacks part of it
-	stored bool // lifted, and the store has a set without it
+	dirty  bool      // the ledger lacks part of it
+	stored bool      // lifted, and the store has a set without it
+	given  time.Time // when this process gave it, by Device; zero: another one did
 }
 
 // recorded is the record's content.
@@ -131,7 +134,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	}
 	for _, l := range list {
 		if r := s.rows[l.Order]; r != nil {
-			r.Confirmed, r.dirty = l.Confirmed, r.dirty && !r.Resumed.IsZero()
+			r.At, r.Confirmed, r.dirty = l.At, l.Confirmed, r.dirty && !r.Resumed.IsZero()
 		}
 	}
 	return s, err
@@ -224,27 +227,52 @@ func (s *Service) reportFailure(what string, err error) {
 	}
 }
 
-// Confirm records that a site obeys halt orders. The first confirmation of an order counts. An order can be confirmed
-// as soon as it may have reached a site.
-func (s *Service) Confirm(a wire.Address, list []wire.Stop) {
+// Confirm records that a process of a site obeys halt orders. The first confirmation of a process counts. That of another
+// process replaces it; the time of the stop stays if the site's record of it was passed on. An order can be confirmed as
+// soon as it may have reached a site.
+func (s *Service) Confirm(a wire.Address, process string, list []wire.Stop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, stop := range list {
-		r := s.rows[stop.Order]
-		if r == nil || r.isConfirmed(a) {
+	for i := range list {
+		r := s.rows[list[i].Order]
+		if r == nil {
 			continue
 		}
-		r.Confirmed = append(r.Confirmed, ledger.Stop{Domain: a.Domain, Site: a.Site, Stopped: time.UnixMilli(stop.At).UTC(), BytesAfter: stop.Bytes})
+		c := s.stopOf(r, a, process, &list[i])
+		n := slices.IndexFunc(r.Confirmed, func(c ledger.Stop) bool { return c.Domain == a.Domain && c.Site == a.Site })
+		switch {
+		case n < 0:
+			r.Confirmed = append(r.Confirmed, c)
+		case r.Confirmed[n].Process == process:
+			continue
+		case r.Confirmed[n].Said.Equal(c.Said):
+			r.Confirmed[n].Process, r.Confirmed[n].Confirmed = process, c.Confirmed
+		default:
+			r.Confirmed[n] = c
+		}
 		r.dirty = true
 		s.wakeWriter()
 	}
 }
 
-func (r *row) isConfirmed(a wire.Address) bool {
-	for _, c := range r.Confirmed {
-		if c.Domain == a.Domain && c.Site == a.Site {
-			return true
-		}
+// stopOf returns the record of a confirmation. The site's clock says when the site stopped, as far as the order's own
+// course allows: not before the order was given, and not after the confirmation was sent.
+func (s *Service) stopOf(r *row, a wire.Address, process string, v *wire.Stop) ledger.Stop {
+	now := s.o.Now().UTC().Truncate(time.Microsecond) // as the ledger keeps it
+	within := now.Sub(r.At)
+	if !r.given.IsZero() {
+		within = s.o.Device().Sub(r.given) // a clock that was set since does not count
 	}
-	return false
+	if within >= 0 {
+		within = max(0, within-time.Duration(v.Ago)*time.Millisecond)
+	}
+	c := ledger.Stop{Domain: a.Domain, Site: a.Site, Said: time.UnixMilli(v.At).UTC(), BytesAfter: v.Bytes, Confirmed: now, Within: ledger.Seconds(within), Process: process}
+	c.Stopped = c.Said
+	if end := r.At.Add(within); within >= 0 && c.Stopped.After(end) {
+		c.Stopped = end
+	}
+	if c.Stopped.Before(r.At) {
+		c.Stopped = r.At
+	}
+	return c
 }

@@ -159,6 +159,14 @@ type desk struct {
 	page    page
 	changed func(*halting.Set)
 	failed  []string
+	now     time.Time // of the Core's clock; zero: the machine's
+}
+
+func (d *desk) clock() time.Time {
+	if d.now.IsZero() {
+		return time.Now()
+	}
+	return d.now
 }
 
 func newDesk(t *testing.T) *desk {
@@ -172,7 +180,7 @@ func newDesk(t *testing.T) *desk {
 func (d *desk) open() {
 	d.t.Helper()
 	s, err := halting.Open(d.t.Context(), halting.Options{
-		Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Recorded: d.page.b, Epoch: d.store.seen, Now: time.Now,
+		Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Recorded: d.page.b, Epoch: d.store.seen, Now: d.clock, Device: d.clock,
 		Changed: func(_ context.Context, s *halting.Set) { d.changed(s) }, Failed: func(what string, err error) { d.failed = append(d.failed, fmt.Sprint(what, err)) },
 	})
 	if err != nil {
@@ -228,7 +236,7 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 		if len(d.page.b) > 0 || len(d.book.rows) > 0 {
 			t.Error("the order is recorded before it is sent")
 		}
-		d.Confirm(osaka, []wire.Stop{{Order: s.Orders.Active[0].ID, At: 5, Bytes: 7}})
+		d.Confirm(osaka, "p1", []wire.Stop{{Order: s.Orders.Active[0].ID, At: 5, Bytes: 7}})
 	}
 	id := d.give("now")
 	for what, h := range map[string]ledger.Halt{"shown": d.active()[id], "in the ledger": d.book.rows[id]} {
@@ -236,7 +244,7 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 			t.Errorf("%s: %+v", what, h.Confirmed)
 		}
 	}
-	d.Confirm(osaka, []wire.Stop{{Order: id, At: 9, Bytes: 1}, {Order: halt.NewID(), At: 9}})
+	d.Confirm(osaka, "p1", []wire.Stop{{Order: id, At: 9, Bytes: 1}, {Order: halt.NewID(), At: 9}})
 	if c := d.active()[id].Confirmed; len(c) != 1 || c[0].BytesAfter != 7 {
 		t.Errorf("the first word does not count: %+v", c)
 	}
@@ -247,7 +255,7 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	if c := append(d.active()[id].Confirmed, d.book.rows[id].Confirmed...); len(c) != 0 {
 		t.Errorf("the word of a replaced server counts: %+v", c)
 	}
-	d.Confirm(osaka, []wire.Stop{{Order: id, At: 9, Bytes: 1}})
+	d.Confirm(osaka, "p2", []wire.Stop{{Order: id, At: 9, Bytes: 1}})
 	if c := d.active()[id].Confirmed; len(c) != 1 || c[0].BytesAfter != 1 {
 		t.Errorf("the new server's word does not count: %+v", c)
 	}
@@ -259,7 +267,7 @@ func TestFullLedgerAndHalts(t *testing.T) {
 	d := newDesk(t)
 	d.book.full = true
 	first, second := d.give("one"), d.give("two")
-	d.Confirm(osaka, []wire.Stop{{Order: first, At: 5}})
+	d.Confirm(osaka, "p1", []wire.Stop{{Order: first, At: 5}})
 	if m := d.active(); len(m) != 2 || len(m[first].Confirmed) != 1 {
 		t.Errorf("shown: %+v", m)
 	}
@@ -530,5 +538,73 @@ func TestDiskHangs(t *testing.T) {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Error("the kill switch waits for the disk")
+	}
+}
+
+// TestStopWithinItsOrder checks that no clock of a site moves its stop before the order or after the confirmation, and that
+// the bound needs the Core's clock alone.
+func TestStopWithinItsOrder(t *testing.T) {
+	given := time.UnixMilli(1_700_000_000_250)
+	for _, x := range []struct {
+		name         string
+		at           time.Duration // the site's clock at its stop, since the order
+		sent, ago    time.Duration // when the confirmation came, and how old the stop was then
+		want, within time.Duration
+	}{
+		{"exact", 300 * time.Millisecond, 400 * time.Millisecond, 0, 300 * time.Millisecond, 400 * time.Millisecond},
+		{"behind", -2700 * time.Millisecond, time.Second, 0, 0, time.Second},
+		{"ahead", time.Hour, time.Second, 0, time.Second, time.Second},
+		{"late", 10 * time.Second, time.Hour, time.Hour - 11*time.Second, 10 * time.Second, 11 * time.Second},
+		{"older than the order", 0, time.Second, time.Minute, 0, 0},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.now = given
+			o := halt.Order{ID: halt.NewID(), Scope: halt.All, By: "test", At: given.Unix()}
+			if _, err := d.Give(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			d.now = given.Add(x.sent)
+			d.Confirm(osaka, "p1", []wire.Stop{{Order: o.ID, At: given.Add(x.at).UnixMilli(), Ago: x.ago.Milliseconds()}})
+			h := d.active()[o.ID]
+			if len(h.Confirmed) != 1 || !h.At.Equal(given) {
+				t.Fatalf("%+v", h)
+			}
+			if c := h.Confirmed[0]; c.Stopped.Sub(given) != x.want || time.Duration(c.Within) != x.within || !c.Confirmed.Equal(d.now) {
+				t.Errorf("stopped %v after the order, at most %v: %+v", c.Stopped.Sub(given), time.Duration(c.Within), c)
+			}
+		})
+	}
+}
+
+// TestAnotherProcessConfirms checks that the confirmation of another process replaces the one before, and that the time of
+// a stop stays if it was passed on by a restart.
+func TestAnotherProcessConfirms(t *testing.T) {
+	d := newDesk(t)
+	d.now = time.Unix(1_700_000_000, 0)
+	o := halt.Order{ID: halt.NewID(), Scope: halt.All, By: "test", At: d.now.Unix()}
+	if _, err := d.Give(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	confirm := func(after time.Duration, process string, at time.Duration) ledger.Stop {
+		t.Helper()
+		d.now = time.Unix(o.At, 0).Add(after)
+		d.Confirm(osaka, process, []wire.Stop{{Order: o.ID, At: time.Unix(o.At, 0).Add(at).UnixMilli()}})
+		c := d.active()[o.ID].Confirmed
+		if len(c) != 1 {
+			t.Fatalf("%+v", c)
+		}
+		return c[0]
+	}
+	first := confirm(2*time.Second, "p1", time.Second)
+	if again := confirm(time.Hour, "p1", time.Minute); again != first {
+		t.Errorf("the first word of a process does not count: %+v", again)
+	}
+	restarted := confirm(time.Hour, "p2", time.Second)
+	if restarted.Process != "p2" || !restarted.Stopped.Equal(first.Stopped) || restarted.Within != first.Within {
+		t.Errorf("a restart changes the proof: %+v", restarted)
+	}
+	if other := confirm(time.Hour, "p3", 30*time.Minute); other.Process != "p3" || !other.Stopped.Equal(other.Said) || time.Duration(other.Within) != time.Hour {
+		t.Errorf("another machine's stop: %+v", other)
 	}
 }

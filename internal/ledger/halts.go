@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Keep stores halt orders, records which are lifted, and stores their confirmations. Repeating it changes nothing:
-// the first confirmation counts.
+// Keep stores halt orders, records which are lifted, and stores their confirmations in place of earlier ones of the same
+// sites. Repeating it changes nothing.
 func (store *Halts) Keep(ctx context.Context, list []Halt) error {
 	return store.db.makeChange(ctx, "keep halt orders", func(x *tx) error {
 		for _, h := range list {
@@ -18,8 +18,8 @@ func (store *Halts) Keep(ctx context.Context, list []Halt) error {
 			}
 			for _, s := range h.Confirmed {
 				if err == nil {
-					err = x.execSQL("INSERT INTO stops (halt, domain, site, stopped, bytes_after) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-						h.Order[:], s.Domain, s.Site, toMicros(s.Stopped), s.BytesAfter)
+					err = x.execSQL("INSERT OR REPLACE INTO stops (halt, domain, site, stopped, bytes_after, said, confirmed, within, process) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+						h.Order[:], s.Domain, s.Site, toMicros(s.Stopped), s.BytesAfter, toMicros(s.Said), toMicros(s.Confirmed), int64(s.Within), s.Process)
 				}
 			}
 			if err != nil {
@@ -49,8 +49,8 @@ func (store *Halts) List(ctx context.Context, all bool) ([]Halt, error) {
 	}
 	for n := range list {
 		list[n].Confirmed, err = queryAll(ctx, store.db.read, "list halt orders", func(s scanner, c *Stop) error {
-			return s.Scan(&c.Domain, &c.Site, moment{&c.Stopped}, &c.BytesAfter)
-		}, "SELECT domain, site, stopped, bytes_after FROM stops WHERE halt = ? ORDER BY domain, site", list[n].Order[:])
+			return s.Scan(&c.Domain, &c.Site, moment{&c.Stopped}, &c.BytesAfter, moment{&c.Said}, moment{&c.Confirmed}, (*int64)(&c.Within), &c.Process)
+		}, "SELECT domain, site, stopped, bytes_after, said, confirmed, within, process FROM stops WHERE halt = ? ORDER BY domain, site", list[n].Order[:])
 		if err != nil {
 			return nil, err
 		}

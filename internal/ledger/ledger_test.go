@@ -313,13 +313,14 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 
 	h := Halt{Order: halt.ID{5}, Scope: "region", Value: "ap", Reason: "outage", By: "kay", At: c.now()}
 	must(t, l.Halts.Keep(ctx, []Halt{h}))
-	stop := Stop{Domain: "apac", Site: "osaka", Stopped: c.now(), BytesAfter: 12}
+	stop := Stop{Domain: "apac", Site: "osaka", Stopped: c.now(), BytesAfter: 12, Said: c.now(), Confirmed: c.now(), Within: Seconds(time.Second), Process: "01"}
 	kept := h
 	kept.Confirmed = []Stop{stop, {Domain: "apac", Site: "perth", Stopped: c.now()}}
 	must(t, l.Halts.Keep(ctx, []Halt{kept}))
 	later := kept
 	later.Confirmed = []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now().Add(time.Hour), BytesAfter: 1}}
 	must(t, l.Halts.Keep(ctx, []Halt{later}))
+	stop = later.Confirmed[0]
 	must(t, l.Halts.ForgetStops(ctx, "apac", "perth"))
 	c.add(time.Minute)
 	h.Resumed, h.ResumedBy = c.now(), "lee"

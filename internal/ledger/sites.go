@@ -110,10 +110,11 @@ func (store *Sites) Token(ctx context.Context, id string) (t Token, err error) {
 	return queryOne(ctx, store.db.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
 
-const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why, contested, contest"
+const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why, contested, contest, cut, process, process_since, lineage, starts, started"
 
 func scanIdentity(s scanner, i *Identity) error {
-	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why, moment{&i.Contested}, &i.Contest)
+	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why, moment{&i.Contested}, &i.Contest,
+		moment{&i.Cut}, &i.Process.ID, moment{&i.Process.Since}, &i.Process.Lineage, &i.Process.Starts, &i.Process.Started)
 }
 
 // Enrol makes id the only identity of a site of that name. It returns the identities that this ends, of any domain, so
@@ -190,15 +191,39 @@ func (store *Sites) Contest(ctx context.Context, domain, site, text string) (id 
 	return id, err
 }
 
-// Settle ends the state that Contest started. Holdings attested meanwhile become unverified.
+// Settle ends the state that Contest started. Holdings attested meanwhile become unverified. The record of starts is taken
+// anew from the machine that is left.
 func (store *Sites) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
 	err = store.db.makeChange(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
-		if err := scanIdentity(x.queryRow("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
+		if err := scanIdentity(x.queryRow("UPDATE identities SET contested = 0, contest = '', lineage = '', starts = 0, started = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
 			return err
 		}
 		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
 	})
 	return id, err
+}
+
+// NoteProcess records the process that uses an identity, or ErrNotFound.
+func (store *Sites) NoteProcess(ctx context.Context, public string, p Process) error {
+	return store.db.makeChange(ctx, fmt.Sprintf("record the process of identity %s", public), func(x *tx) error {
+		starts, err := toInt64("number of starts", p.Starts)
+		if err != nil {
+			return err
+		}
+		n, err := x.execCount("UPDATE identities SET process = ?, process_since = ?, lineage = ?, starts = ?, started = ? WHERE public = ?",
+			p.ID, toMicros(p.Since), p.Lineage, starts, p.Started, public)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+}
+
+// Cut records since when the configuration has no site for an identity; zero: it has one.
+func (store *Sites) Cut(ctx context.Context, public string, at time.Time) error {
+	return store.db.makeChange(ctx, fmt.Sprintf("record the end of identity %s by the configuration", public), func(x *tx) error {
+		return x.execSQL("UPDATE identities SET cut = ? WHERE public = ?", toMicros(at), public)
+	})
 }
 
 // Correct records the release that a site holds by its own account, in place of the one that it last attested to. The

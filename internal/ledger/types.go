@@ -38,6 +38,19 @@ type Identity struct {
 	// Contested is the time since which two machines have used the key; zero: only one does. Contest describes them.
 	Contested time.Time `json:"contested,omitzero"`
 	Contest   string    `json:"contest,omitempty"`
+	// Cut is the time since which the configuration has no site of that name in that domain, so that the Core refuses the
+	// key; zero: it has one.
+	Cut     time.Time `json:"cut,omitzero"`
+	Process Process   `json:"process,omitzero"`
+}
+
+// Process is the agent's process that used an identity last, and its place in the record of starts in the agent's state.
+type Process struct {
+	ID      string    `json:"id"` // in hexadecimal, as are Lineage and Started; empty: none
+	Since   time.Time `json:"since,omitzero"`
+	Lineage string    `json:"lineage,omitempty"`
+	Starts  uint64    `json:"starts,omitempty"` // the number of Started in Lineage
+	Started string    `json:"started,omitempty"`
 }
 
 // Sighting is the last contact with an agent.
@@ -333,8 +346,12 @@ type Halt struct {
 type Stop struct {
 	Domain     string    `json:"domain"`
 	Site       string    `json:"site"`
-	Stopped    time.Time `json:"stopped"`
-	BytesAfter int64     `json:"bytes_after"` // moved between receipt of the order and the stop
+	Stopped    time.Time `json:"stopped"`        // by the site's clock, but not before the order, nor later than Within allows
+	BytesAfter int64     `json:"bytes_after"`    // moved between receipt of the order and the stop
+	Said       time.Time `json:"said"`           // as the site's clock had it
+	Confirmed  time.Time `json:"confirmed"`      // when the Core received it
+	Within     Seconds   `json:"within_seconds"` // the stop came at most so long after the order, by the Core's own clock; negative: not known
+	Process    string    `json:"process"`        // the agent's process that confirmed, in hexadecimal
 }
 
 // Deed is one audit entry: actor, action and object. It is immutable.

@@ -133,8 +133,10 @@ func (v *Hello) checkBounds(b *bounds) {
 	v.Version, v.System, v.Machine = cleanText(v.Version, maxWord), cleanText(v.System, maxWord), cleanText(v.Machine, MaxMachine)
 	b.checkMillis("time", v.At)
 	b.checkLength("length of an instance", len(v.Instance), maxInstance)
+	b.checkLength("length of a lineage", len(v.Lineage), maxInstance)
+	b.checkLength("length of the record of starts", len(v.Started), StartID*MaxStarted)
 	b.checkSkew(v.StoreClock)
-	b.checkNumbers("number", v.Trust, v.Revision, v.Epoch)
+	b.checkNumbers("number", v.Trust, v.Revision, v.Epoch, v.Starts)
 	b.checkHolds(v.Holds, v.Spooled)
 }
 
@@ -176,10 +178,12 @@ func (v *Stopped) checkBounds(b *bounds) {
 	b.checkNumbers("number", v.Number, v.Epoch)
 	b.checkLength("number of halt orders", len(v.Orders), MaxStops)
 	b.checkLength("size of the halt object", len(v.Object), halt.Max)
+	b.checkLength("length of an instance", len(v.Instance), maxInstance)
 	for i := range v.Orders {
 		o := &v.Orders[i]
 		b.checkMillis("time", o.Heard, o.At)
 		b.checkCounts("bytes", o.Bytes)
+		b.checkMillis("age of a stop", o.Ago)
 		o.By, o.Reason = cleanText(o.By, 256), cleanText(o.Reason, maxTexts)
 	}
 }

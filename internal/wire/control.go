@@ -91,7 +91,19 @@ type Hello struct {
 	Spooled    uint64 // as in Beat
 	Instance   []byte // 16 random bytes of this process: two that alternate are two machines with one identity
 	Machine    string // the machine's name and addresses, for people
+
+	// Lineage, Starts and Started are the record of starts in the agent's state. A copy of the state continues it on its
+	// own, so two copies differ after their next start.
+	Lineage []byte // 16 random bytes, of the state
+	Starts  uint64 // how many processes have started from it, with this one; 0: this start could not be recorded
+	Started []byte // the first StartID bytes of the Instance of the latest of them, newest first; at most MaxStarted
 }
+
+// StartID is the length of a start in Hello.Started in bytes, and MaxStarted bounds their number.
+const (
+	StartID    = 8
+	MaxStarted = 64
+)
 
 // Held is a release that a site holds, as far as it knows.
 type Held struct {
@@ -173,6 +185,8 @@ type Stopped struct {
 	Epoch  uint64   // of the newest halt object accepted
 	Orders []Stop
 	Object []byte // that halt object, if the Core has asked for it
+
+	Instance []byte // as in Hello: the process that obeys
 }
 
 // Confirmed acknowledges a Stopped: the Core has recorded its content.
@@ -191,6 +205,7 @@ type Stop struct {
 	Bytes  int64    // received from the store between the two
 	By     string   // author of a halt order given on the site
 	Reason string   // reason of a halt order given on the site
+	Ago    int64    // milliseconds from the stop to the sending of this message; 0: not known
 }
 
 // MaxStops bounds the halt orders of one Stopped.

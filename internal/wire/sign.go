@@ -14,7 +14,7 @@ import (
 
 // Version is the version of the protocol and of every message's frame. A reader refuses a newer version and returns
 // both numbers (*frame.NewerError).
-const Version = 4
+const Version = 5
 
 // kindOf returns the kind of the signed message of a verb.
 func kindOf(verb string) (string, error) {

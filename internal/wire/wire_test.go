@@ -48,13 +48,13 @@ func messages() []message {
 	d := digest.Of([]byte("release"))
 	return []message{
 		{VerbHello, &Hello{Generation: []byte{1}, Version: "1", System: "linux/amd64", At: 2, StoreClock: -3, Trust: 4, Revision: 5, Epoch: 6,
-			Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8, Obeyed: 9}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)"}, &Hello{}},
+			Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8, Obeyed: 9}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)", Lineage: []byte{3}, Starts: 2, Started: []byte{9, 8}}, &Hello{}},
 		{VerbBeat, &Beat{At: 1, StoreClock: 2, Trust: 3, Revision: 4, Epoch: 5, Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8, Obeyed: 9}}, Spooled: 6, Instance: []byte{9}, Waits: []Wait{{Channel: "package", Why: WhyWindow, Until: 10, Text: "t"}}}, &Beat{}},
 		{VerbProgress, &Progress{Run: []byte{9}, Channel: "package", Progress: runs.Progress{Phase: "stage", FilesDone: 1, FilesTotal: 2, BytesDone: 3, BytesTotal: 4, BytesWire: 5}}, &Progress{}},
 		{VerbReport, &Report{Generation: []byte{1}, First: 3, Events: []Event{{Run: []byte{9}, Channel: "package", At: 5, Kind: FinishedEvent, Body: []byte{0x80}}}}, &Report{}},
 		{VerbAsk, &Ask{ID: 7, Keys: []string{"head", "packs/ab"}}, &Ask{}},
 		{VerbRenew, &Renew{At: 1}, &Renew{}},
-		{VerbStopped, &Stopped{Number: 3, Epoch: 7, Orders: []Stop{{Order: halt.ID{7}, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}, Object: []byte{}}, &Stopped{}},
+		{VerbStopped, &Stopped{Number: 3, Epoch: 7, Orders: []Stop{{Order: halt.ID{7}, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk", Ago: 6}}, Object: []byte{}, Instance: []byte{9}}, &Stopped{}},
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea", Core: []string{"tls://core:4222"}, Withheld: []string{"image"},
@@ -71,7 +71,7 @@ func messages() []message {
 	}
 }
 
-// TestGolden opens messages that key 01…01 signed in protocol version 4, and signs them again. Once a version is
+// TestGolden opens messages that key 01…01 signed in protocol version 5, and signs them again. Once a version is
 // released, its files never change; new ones may be added.
 func TestGolden(t *testing.T) {
 	for _, m := range messages() {
