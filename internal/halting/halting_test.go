@@ -493,7 +493,7 @@ func TestRecordIsReadLate(t *testing.T) {
 			d.page.fail = unread
 			d.book.rows = map[halt.ID]ledger.Halt{}
 			s, err := halting.Open(t.Context(), halting.Options{
-				Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Epoch: d.store.seen, Now: time.Now,
+				Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Epoch: d.store.seen, Now: time.Now, Device: time.Now,
 				Reopen: func() ([]byte, error) {
 					if unread != nil {
 						return nil, unread
