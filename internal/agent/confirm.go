@@ -111,12 +111,12 @@ func (h *haltState) sendStopped(ctx context.Context, again bool) {
 	if m.Number, m.Instance = number, h.s.instance; withObject {
 		m.Object = object
 	}
-	h.addAges(m.Orders)
+	addAges(h, m.Orders)
 	h.s.trySend(wire.VerbStopped, &m)
 }
 
 // addAges adds how long ago this process has stopped, which needs no comparison of clocks.
-func (h *haltState) addAges(list []wire.Stop) {
+func addAges(h *haltState, list []wire.Stop) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.s.o.Now()

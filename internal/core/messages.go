@@ -206,7 +206,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.compared = false // its record of this site may have changed since
 	x.mu.Unlock()
-	c.contact(ctx, a, x, enrolment.Sender{Instance: v.Instance, At: v.At, Machine: v.Machine, Lineage: v.Lineage, Starts: v.Starts, Started: v.Started})
+	x.noteProcess(c.Enrolment.Contact(ctx, a, enrolment.Sender{Instance: v.Instance, At: v.At, Machine: v.Machine, Lineage: v.Lineage, Starts: v.Starts, Started: v.Started}))
 	c.Enrolment.EndToken(ctx, a)
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
@@ -219,9 +219,8 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	c.states.sendStates(ctx, []wire.Address{a})
 }
 
-// contact notes the process that sent a message.
-func (c *Core) contact(ctx context.Context, a wire.Address, x *site, v enrolment.Sender) {
-	p := c.Enrolment.Contact(ctx, a, v)
+// noteProcess notes the process that uses the site's identity.
+func (x *site) noteProcess(p ledger.Process) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.process = process{p.ID, p.Since}
@@ -232,7 +231,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
-	c.contact(ctx, a, x, enrolment.Sender{Instance: v.Instance, At: v.At})
+	x.noteProcess(c.Enrolment.Contact(ctx, a, enrolment.Sender{Instance: v.Instance, At: v.At}))
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
