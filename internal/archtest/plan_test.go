@@ -112,6 +112,7 @@ var rooms = []room{
 	{"cmd/s3gateway", programs, "the S3 server of the tests and the demo, a module of its own"},
 	{"bench", programs, "the comparison with peers"},
 
+	{"internal/browsertest", testRooms, "the console in a real browser, a module of its own"},
 	{"internal/testbed", testRooms, "opens stores for tests, counts calls and injects faults"},
 	{"internal/s3test", testRooms, "real S3 servers, and relays that count and damage their traffic"},
 	{"internal/bustest", testRooms, "a NATS server of the customer's own"},
@@ -189,7 +190,7 @@ var owners = []owner{
 		"test servers and fault injectors stay out of the programs that ship"},
 	{"nightferry/internal/disktest", nil, []string{"*"},
 		"test servers and fault injectors stay out of the programs that ship"},
-	{"nightferry/internal/consoletest", nil, []string{"internal/console"},
+	{"nightferry/internal/consoletest", nil, []string{"internal/console", "internal/browsertest"},
 		"it knows the contract, so that it is beside the console; no program may show made-up facts"},
 	{"nightferry/internal/doctest", nil, []string{"*"},
 		"test servers and fault injectors stay out of the programs that ship"},

@@ -211,7 +211,7 @@ func (c *Console) errorPage(r *request, err error) *page {
 
 // write writes a page within its frame, and to a client that has it already nothing.
 func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
-	f := frame{page: out.page, Path: r.URL.Path, Main: template.HTML(out.main), Who: r.who, SignOut: c.o.SignOut, Version: assetVersion(), Now: c.b.Now().UTC()} //nolint:gosec // html/template made it
+	f := frame{page: out.page, Path: r.URL.Path, Main: template.HTML(out.main), Who: r.who, SignOut: c.o.SignOut, Version: assetVersion(), Now: c.b.Now().UTC()}
 	if r.who.Role >= rights.Viewer {
 		f.Halts, f.Incidents = c.counts(r)
 	}

@@ -200,10 +200,11 @@ func (b *regionBar) add(s *query.SiteStatus, m mark, t *timeline) {
 		if end.Before(t.now.Add(-reach)) {
 			continue
 		}
-		if level == 1 {
-			b.Failed++
-		} else if level == 0 {
+		switch level {
+		case 0:
 			b.Ended++
+		case 1:
+			b.Failed++
 		}
 		b.count(r.Started, end, level, t)
 	}

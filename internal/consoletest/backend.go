@@ -27,7 +27,7 @@ type (
 
 // Status implements api.Fleet.
 func (v view) Status(ctx) (*query.Status, error) {
-	s := &query.Status{At: v.w.At, Version: "1.0.0", Repo: "3f9a21", Store: "s3://content/fleet", Revision: 88, Sites: len(v.w.SiteList), Incidents: len(v.w.IncidentLog), Halts: len(v.w.HaltList), StoreRead: v.w.At}
+	s := &query.Status{At: v.w.now(), Version: "1.0.0", Repo: "3f9a21", Store: "s3://content/fleet", Revision: 88, Sites: len(v.w.sites()), Incidents: len(v.w.IncidentLog), Halts: len(v.w.HaltList), StoreRead: v.w.now()}
 	for _, r := range v.w.Releases {
 		if v.w.newest(r.Channel).Number == r.Number {
 			s.Channels = append(s.Channels, r)
@@ -42,10 +42,7 @@ func within(s fleet.Scope, domain, region, site, channel string) bool {
 
 // Sites implements api.Fleet.
 func (v view) Sites(_ ctx, q fleet.Scope) (out []query.SiteStatus, err error) {
-	v.w.mu.Lock()
-	list := v.w.SiteList
-	v.w.mu.Unlock()
-	for _, s := range list {
+	for _, s := range v.w.sites() {
 		if !within(q, s.Domain, s.Region, s.Site, "") {
 			continue
 		}
@@ -60,7 +57,7 @@ func (v view) Sites(_ ctx, q fleet.Scope) (out []query.SiteStatus, err error) {
 
 // Why implements api.Fleet.
 func (v view) Why(_ ctx, q fleet.Scope) (out []query.Reason, err error) {
-	for _, s := range v.w.SiteList {
+	for _, s := range v.w.sites() {
 		for _, c := range s.Channels {
 			if within(q, s.Domain, s.Region, s.Site, c.Channel) {
 				out = append(out, c.Reasons...)
@@ -75,7 +72,7 @@ func (v view) Where(_ ctx, channel, path string) (out []query.Place, err error) 
 	if strings.HasPrefix(path, "no/") {
 		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: path, Hint: "did you mean tools/setup.exe?"}
 	}
-	for _, s := range v.w.SiteList {
+	for _, s := range v.w.sites() {
 		for _, c := range s.Channels {
 			if c.Channel != channel {
 				continue
@@ -85,7 +82,7 @@ func (v view) Where(_ ctx, channel, path string) (out []query.Place, err error) 
 				p.State, p.Current = "current", true
 			}
 			if c.State == "different" {
-				p.State, p.Verified, p.Found, p.Cause = "differs", time.Time{}, v.w.At, c.Why
+				p.State, p.Verified, p.Found, p.Cause = "differs", time.Time{}, v.w.now(), c.Why
 			}
 			out = append(out, p)
 		}
@@ -161,7 +158,7 @@ func (v view) Logs(_ ctx, _ record.Filter, fn func(record.Log) error) error {
 func (v view) Plan(_ ctx, r query.PlanRequest) (*query.NightPlan, error) {
 	p := &query.NightPlan{From: r.At, Days: max(1, r.Days), Currency: "EUR"}
 	if r.At.IsZero() {
-		p.From = v.w.At
+		p.From = v.w.now()
 	}
 	for _, x := range v.w.Items {
 		if within(r.Scope, x.Domain, x.Region, x.Site, x.Channel) {
@@ -219,7 +216,7 @@ func (v view) Limit(_ ctx, r core.LimitRequest) ([]core.Limited, error) {
 // Configured implements api.Rights.
 func (v view) Configured() *fleet.Fleet {
 	f := &fleet.Fleet{Channels: []fleet.Channel{{Name: "driver"}, {Name: "package"}}, Domains: []fleet.Domain{{Name: "corp"}, {Name: "plant"}}, Regions: []fleet.Region{{Name: "amer"}, {Name: "ap"}, {Name: "emea"}}}
-	for _, s := range v.w.SiteList {
+	for _, s := range v.w.sites() {
 		f.Sites = append(f.Sites, fleet.Site{Name: s.Site, Domain: s.Domain, Region: s.Region, Zone: s.Zone})
 	}
 	slices.SortFunc(f.Sites, func(a, b fleet.Site) int { return strings.Compare(a.Name, b.Name) })
@@ -247,18 +244,18 @@ func (h halts) List(_ ctx, all bool) (out []core.HaltView, err error) {
 // Halt implements api.Halts.
 func (h halts) Halt(_ ctx, r core.HaltRequest) (*core.HaltChange, error) {
 	h.w.did("halt %s %s: %s", r.Scope, r.Value, r.Reason)
-	x := core.HaltView{Halt: ledger.Halt{Order: halt.ID{0xaa, byte(len(h.w.HaltList))}, Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: "anna", At: h.w.At}}
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	x := core.HaltView{Halt: ledger.Halt{Order: halt.ID{0xaa, byte(len(h.w.HaltList))}, Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: "anna", At: h.w.at}}
 	for i, s := range h.w.SiteList {
 		if r.Scope == halt.All || r.Value == s.Site || r.Value == s.Region || r.Value == s.Domain {
 			hs := core.HaltSite{Domain: s.Domain, Site: s.Site, Enrolled: true, Connected: s.Connected}
 			if s.Connected && i%7 != 0 {
-				hs.Stopped, hs.BytesAfter = h.w.At.Add(time.Duration(200+i*9)*time.Millisecond), int64(i)*65_536
+				hs.Stopped, hs.BytesAfter = h.w.at.Add(time.Duration(200+i*9)*time.Millisecond), int64(i)*65_536
 			}
 			x.Sites = append(x.Sites, hs)
 		}
 	}
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
 	h.w.HaltList = append([]core.HaltView{x}, h.w.HaltList...)
 	return &core.HaltChange{Orders: []halt.ID{x.Order}, Epoch: 4, Sites: len(x.Sites)}, nil
 }
@@ -270,11 +267,31 @@ func (h halts) Resume(_ ctx, prefix, scope, value string) (*core.HaltChange, err
 	defer h.w.mu.Unlock()
 	for i := range h.w.HaltList {
 		if x := &h.w.HaltList[i]; prefix != "" && strings.HasPrefix(x.Order.String(), prefix) {
-			x.Resumed, x.ResumedBy = h.w.At, "anna"
+			x.Resumed, x.ResumedBy = h.w.at, "anna"
 			return &core.HaltChange{Orders: []halt.ID{x.Order}, Epoch: 5, Sites: len(x.Sites)}, nil
 		}
 	}
 	return nil, core.ErrNoOrder
+}
+
+// sites are those of now.
+func (w *World) sites() []query.SiteStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.SiteList
+}
+
+func (w *World) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.at
+}
+
+// Advance lets time pass.
+func (w *World) Advance(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.at = w.at.Add(d)
 }
 
 // Change gives a site's channel another state, and emits an event.
@@ -310,7 +327,7 @@ func (e events) Follow(ctx ctx, _ string, send func(*api.EventLine) error) error
 			return nil
 		case <-e.w.added:
 		}
-		if err := send(&api.EventLine{ID: fmt.Sprintf("x-%d", n), Event: &api.Event{At: e.w.At, Kind: "ended", Domain: "plant", Site: "osaka", Channel: "package", Ended: &api.Run{State: runs.Verified}}}); err != nil {
+		if err := send(&api.EventLine{ID: fmt.Sprintf("x-%d", n), Event: &api.Event{At: e.w.now(), Kind: "ended", Domain: "plant", Site: "osaka", Channel: "package", Ended: &api.Run{State: runs.Verified}}}); err != nil {
 			return err
 		}
 	}
@@ -318,7 +335,7 @@ func (e events) Follow(ctx ctx, _ string, send func(*api.EventLine) error) error
 
 // List implements api.Tokens.
 func (t tokens) List(ctx) ([]ledger.APIToken, error) {
-	return []ledger.APIToken{{ID: "k1", Name: "report", Role: "viewer", Issued: t.w.At.AddDate(0, 0, -9), IssuedBy: "anna", Expires: t.w.At.AddDate(0, 2, 0), Used: t.w.At.Add(-time.Hour)}}, nil
+	return []ledger.APIToken{{ID: "k1", Name: "report", Role: "viewer", Issued: t.w.now().AddDate(0, 0, -9), IssuedBy: "anna", Expires: t.w.now().AddDate(0, 2, 0), Used: t.w.now().Add(-time.Hour)}}, nil
 }
 
 // Issue implements api.Tokens. No page issues tokens.

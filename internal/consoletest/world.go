@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// World is the fleet. Its fields may be changed before it is used.
+// World is the fleet. The exported fields may be changed before it is used.
 type World struct {
 	// The methods of these interfaces that World does not have panic: no page may need them.
 	api.Alerts
@@ -30,7 +30,6 @@ type World struct {
 	api.Secrets
 	api.Process
 
-	At          time.Time
 	SiteList    []query.SiteStatus
 	RunList     []ledger.Run // the newest first
 	Files       []record.File
@@ -42,6 +41,7 @@ type World struct {
 	Releases    []ledger.Release
 
 	mu    sync.Mutex
+	at    time.Time
 	deeds []string
 	added chan struct{}
 }
@@ -58,7 +58,7 @@ func id(n int) (out ledger.RunID) {
 
 // New returns a fleet of 26 sites with two channels each.
 func New() *World {
-	w := &World{At: Now, added: make(chan struct{}, 1)}
+	w := &World{at: Now, added: make(chan struct{}, 1)}
 	for i, ch := range []struct {
 		name  string
 		files int64
@@ -292,7 +292,7 @@ func (w *World) did(format string, args ...any) {
 func (w *World) Backend() api.Backend {
 	v := view{w}
 	return api.Backend{Fleet: v, Records: v, Forecast: v, Incidents: v, Alerts: w, Halts: halts{w}, Orders: v, Publisher: w, Members: w, Secrets: w, Process: w,
-		Events: events{w}, Tokens: tokens{w}, Rights: v, Now: func() time.Time { return w.At }}
+		Events: events{w}, Tokens: tokens{w}, Rights: v, Now: w.now}
 }
 
 // ctx is the context of a call.
