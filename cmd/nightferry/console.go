@@ -11,6 +11,8 @@ import (
 	"nightferry/internal/config"
 	"nightferry/internal/core"
 	"nightferry/internal/door"
+	"nightferry/internal/ledger"
+	"nightferry/internal/rights"
 )
 
 // console is the door for clients on other machines.
@@ -42,5 +44,36 @@ func certificateOf(c *config.Config, authority *core.Door, e *env) func() (*tls.
 
 // serveConsole answers until ctx ends.
 func (d *daemon) serveConsole(ctx context.Context, x console, o api.ServerOptions) error {
+	o.Sessions = d.core.SignIn
 	return door.Serve(ctx, x.listener, api.Remote(o), x.options)
+}
+
+// consoleDoor is the door as its clients see it.
+type consoleDoor struct{ daemon *daemon }
+
+// Address implements api.Console.
+func (c consoleDoor) Address(context.Context) (a api.ConsoleAddress, err error) {
+	a.URL = c.daemon.console.URL
+	if a.URL == "" || c.daemon.console.CertificateFile != "" {
+		return a, nil
+	}
+	pem, err := c.daemon.core.Door.Authority()
+	a.Authority = string(pem)
+	return a, err
+}
+
+// Link implements api.Console.
+func (c consoleDoor) Link(ctx context.Context) (l api.ConsoleLink, err error) {
+	l.URL, l.Until, err = c.daemon.core.SignIn.Link(ctx, rights.Of(ctx).Name)
+	return l, err
+}
+
+// Sessions implements api.Console.
+func (c consoleDoor) Sessions(context.Context) ([]ledger.Session, error) {
+	return c.daemon.core.SignIn.List(), nil
+}
+
+// EndSessions implements api.Console.
+func (c consoleDoor) EndSessions(ctx context.Context, id, person string) ([]ledger.Session, error) {
+	return c.daemon.core.SignIn.End(ctx, id, person, rights.Of(ctx).Name)
 }

@@ -2,21 +2,16 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/api"
-	"nightferry/internal/apitokens"
 	"nightferry/internal/config"
-	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
-	"nightferry/internal/text"
 )
 
 // envConfig names the configuration file.
@@ -92,6 +87,9 @@ func (e *downError) Remedy() string {
 // client returns a client of the Core. A mistake in its configuration does not
 // keep a running Core from being asked.
 func (f *coreFlags) client() (*api.Client, error) {
+	if at := os.Getenv(envCore); at != "" && f.config == "" {
+		return remoteClient(at)
+	}
 	path, err := f.path()
 	if err != nil {
 		return nil, err
@@ -105,29 +103,6 @@ func (f *coreFlags) client() (*api.Client, error) {
 		return nil, err
 	}
 	return api.NewClient(api.ClientOptions{Dir: dir, Token: token, Explain: func(err error) error { return unanswered(path, err) }}), nil
-}
-
-// envToken names the file of an API token. There is no flag for the token itself: others see arguments.
-const envToken = "NIGHTFERRY_TOKEN_FILE"
-
-// maxTokenFile bounds the file of an API token, in bytes.
-const maxTokenFile = 1 << 10
-
-// apiToken returns the API token of the environment, or nothing.
-func apiToken() (string, error) {
-	path := os.Getenv(envToken)
-	if path == "" {
-		return "", nil
-	}
-	b, err := text.ReadFile(durable.ReadPrivate, path, maxTokenFile)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", envToken, err)
-	}
-	token := strings.TrimSpace(string(b))
-	if !strings.HasPrefix(token, apitokens.Prefix) || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", usage("", "%s: %q holds no API token", envToken, path)
-	}
-	return token, nil
 }
 
 // silentError says that the Core runs and hangs.

@@ -25,8 +25,10 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/logfile"
+	"nightferry/internal/rights"
 	"nightferry/internal/schedule"
 	"nightferry/internal/service"
+	"nightferry/internal/signin"
 	"nightferry/internal/vault"
 )
 
@@ -68,11 +70,12 @@ func (e *env) logTo(file string) (io.Writer, func() error, error) {
 
 // daemon is the Core with the process around it.
 type daemon struct {
-	e      *env
-	core   *core.Core
-	events *api.EventLog
-	path   string
-	log    *slog.Logger
+	e       *env
+	core    *core.Core
+	events  *api.EventLog
+	console config.Console // as the process was started
+	path    string
+	log     *slog.Logger
 
 	mu      sync.Mutex     // of a reload
 	running *config.Config // in force
@@ -88,14 +91,14 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	if e.json {
 		lines = slog.NewJSONHandler(w, nil)
 	}
-	d := &daemon{e: e, events: api.NewEventLog(e.now), path: path, running: c, log: slog.New(thinned{lines, logfile.NewThinner(e.now)})}
+	d := &daemon{e: e, events: api.NewEventLog(e.now), path: path, running: c, console: c.Listen.Console, log: slog.New(thinned{lines, logfile.NewThinner(e.now)})}
 	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
 	if err != nil {
 		return err
 	}
 	d.core, err = core.Open(ctx, core.Options{
 		Data: c.Data, Logs: c.LogFolder, Master: master, StoreURL: c.Store, Store: e.coreStore(),
-		Cluster: cluster(c), Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
+		ConsoleURL: c.Listen.Console.URL, Cluster: cluster(c), Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
 		Version: version(), Env: os.Getenv, Now: e.now, Rehearse: rehearse, OnEvent: d.event, BusLog: d.busLog,
 	}, settings(c))
 	if err != nil {
@@ -236,7 +239,19 @@ func cluster(c *config.Config) *core.Cluster {
 
 func settings(c *config.Config) core.Settings {
 	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Runs: c.Retention.Runs},
-		Prices: schedule.Prices{PerGB: c.Prices.GB, PerThousandRequest: c.Prices.ThousandRequests}, Currency: c.Prices.Currency}
+		Prices: schedule.Prices{PerGB: c.Prices.GB, PerThousandRequest: c.Prices.ThousandRequests}, Currency: c.Prices.Currency, SignIn: signIn(c.SignIn)}
+}
+
+// signIn returns the identity provider, if there is one.
+func signIn(s *config.SignIn) *signin.Settings {
+	if s == nil {
+		return nil
+	}
+	out := &signin.Settings{Issuer: s.Issuer, ClientID: s.ClientID, CAFile: s.CAFile, Claim: s.Claim}
+	for _, g := range s.Roles {
+		out.Grants = append(out.Grants, signin.Grant{Value: g.Value, Role: g.Role, Scope: rights.Scope{Domain: g.Domain, Region: g.Region}})
+	}
+	return out
 }
 
 // event logs an event and sends it to the clients that follow events. Progress is for those alone.

@@ -136,6 +136,36 @@ type NewAPIToken struct {
 	Text string `json:"token"`
 }
 
+// ConsoleAddress is where the console is.
+type ConsoleAddress struct {
+	URL string `json:"url,omitempty"` // absent: the console is off
+	// Authority is the certificate of the Core's authority (PEM); absent: the certificate is of files of your own.
+	Authority string `json:"authority,omitempty"`
+}
+
+// ConsoleLink signs the caller in to the console, once.
+type ConsoleLink struct {
+	URL   string    `json:"url"`
+	Until time.Time `json:"until"`
+}
+
+// Session is a person who has signed in to the console.
+type Session struct {
+	ID      string    `json:"id"`
+	Person  string    `json:"person"`
+	Subject string    `json:"subject,omitempty"` // at the identity provider; absent: a console link
+	Address string    `json:"address"`
+	Started time.Time `json:"started"`
+	Seen    time.Time `json:"seen"`
+	Expires time.Time `json:"expires"`
+}
+
+// SessionEnd names a session, or a person whose sessions all end.
+type SessionEnd struct {
+	ID     string `json:"id,omitempty"`
+	Person string `json:"person,omitempty"`
+}
+
 // APITokenID names an API token.
 type APITokenID struct {
 	ID string `json:"id"`

@@ -39,7 +39,7 @@ func (c Caller) String() string {
 // principal returns the rights of a caller of the local socket: all of them, since the account could
 // change the Core's files just as well.
 func (c Caller) principal() rights.Principal {
-	return rights.Principal{Name: c.String(), Role: rights.Admin}
+	return rights.Principal{Name: c.String(), Role: rights.Admin, Local: true}
 }
 
 // Error is a failure that the other side reports. Code is a word that both

@@ -30,6 +30,7 @@ type Backend struct {
 	Process   Process
 	Events    Events
 	Tokens    Tokens
+	Console   Console
 	Rights    Rights
 	Now       func() time.Time
 }
@@ -104,6 +105,14 @@ type Tokens interface {
 	List(ctx context.Context) ([]ledger.APIToken, error)
 	Issue(ctx context.Context, r apitokens.Request) (text string, t ledger.APIToken, err error)
 	Revoke(ctx context.Context, id string) (ledger.APIToken, error)
+}
+
+// Console is the door for browsers, and the people who have signed in there.
+type Console interface {
+	Address(ctx context.Context) (ConsoleAddress, error)
+	Link(ctx context.Context) (ConsoleLink, error)
+	Sessions(ctx context.Context) ([]ledger.Session, error)
+	EndSessions(ctx context.Context, id, person string) ([]ledger.Session, error)
 }
 
 // Events sends what happens.

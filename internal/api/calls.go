@@ -233,6 +233,29 @@ func (a Access) Revoke(ctx context.Context, id string) (APIToken, error) {
 	return postJSON[APIToken](ctx, a.Client, "/v1/access/revoke", APITokenID{id})
 }
 
+// ConsoleCalls ask about the console's door and its sessions through a client.
+type ConsoleCalls struct{ Client *Client }
+
+// Address returns where the console is.
+func (c ConsoleCalls) Address(ctx context.Context) (ConsoleAddress, error) {
+	return getJSON[ConsoleAddress](ctx, c.Client, "/v1/console", none{})
+}
+
+// Link makes a link that signs in once.
+func (c ConsoleCalls) Link(ctx context.Context) (ConsoleLink, error) {
+	return postJSON[ConsoleLink](ctx, c.Client, "/v1/console/link", nil)
+}
+
+// Sessions lists the people who have signed in.
+func (c ConsoleCalls) Sessions(ctx context.Context) ([]Session, error) {
+	return getJSON[[]Session](ctx, c.Client, "/v1/sessions", none{})
+}
+
+// End ends a session, or all of a person.
+func (c ConsoleCalls) End(ctx context.Context, q SessionEnd) ([]Session, error) {
+	return postJSON[[]Session](ctx, c.Client, "/v1/sessions/end", q)
+}
+
 // Reload lets the Core read its configuration again.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	return postJSON[Reloaded](ctx, c, "/v1/reload", nil)

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +21,11 @@ const maxAnswer = 64 << 20
 
 // ClientOptions of NewClient.
 type ClientOptions struct {
-	Dir   string // the Core's data folder
+	Dir   string // the Core's data folder; empty: Remote
 	Token string // API token; empty: the rights of the account
+	// Remote is https://host[:port] of a Core on another machine.
+	Remote string
+	Roots  *x509.CertPool // authorities of Remote's certificate; nil: those of the system
 	// Explain replaces each error of a call, for example to add a remedy. Nil:
 	// errors stay as they are.
 	Explain func(error) error
@@ -38,10 +43,20 @@ func NewClient(o ClientOptions) *Client {
 	if o.Explain == nil {
 		o.Explain = func(err error) error { return err }
 	}
-	return &Client{o, answerWithin, &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, o.Dir) },
-	}}}
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, o.Dir) }}
+	if o.Dir == "" {
+		t = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots}, ForceAttemptHTTP2: true,
+			DialContext: (&net.Dialer{Timeout: connectWithin}).DialContext, TLSHandshakeTimeout: connectWithin,
+			HTTP2: &http.HTTP2Config{SendPingTimeout: connectWithin, PingTimeout: connectWithin}, // a stream ends with its line
+		}
+	}
+	// A redirect is not followed: it could take the token elsewhere.
+	return &Client{o, answerWithin, &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
+
+// connectWithin bounds how long a connection to a Core on another machine takes.
+const connectWithin = 15 * time.Second
 
 // answerWithin bounds how long Call waits for a whole answer.
 const answerWithin = 30 * time.Second
@@ -133,7 +148,14 @@ func (c *Client) doRequest(ctx context.Context, method, path string, query url.V
 		}
 		body = bytes.NewReader(b)
 	}
-	u := url.URL{Scheme: "http", Host: "core", Path: path, RawQuery: query.Encode()}
+	u := &url.URL{Scheme: "http", Host: "core"}
+	if c.o.Dir == "" {
+		var err error
+		if u, err = url.Parse(c.o.Remote); err != nil {
+			return nil, fmt.Errorf("ask the Core: %w", err)
+		}
+	}
+	u.Path, u.RawQuery = path, query.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the Core: %w", err)
@@ -164,5 +186,25 @@ func (c *Client) connectionError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if c.o.Dir == "" {
+		return remoteError(c.o.Remote, err)
+	}
 	return fmt.Errorf("talk to the Core in %q: %w", c.o.Dir, err)
+}
+
+// remoteError explains a failure to reach a Core on another machine.
+func remoteError(core string, err error) error {
+	e := &Error{Code: "unreachable", Message: fmt.Sprintf("reach the Core at %s: %v", core, err), Fix: "check NIGHTFERRY_CORE, the firewall and the proxy (HTTPS_PROXY, NO_PROXY), and that the Core runs"}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		e.Code, e.Fix = "untrusted", "if the Core's authority made its certificate, name that authority's certificate in NIGHTFERRY_CORE_CA: on the Core's machine, nightferry console certificate -o FILE writes it"
+	case errors.As(err, &name):
+		e.Code, e.Fix = "untrusted", "name the Core as its certificate does, or change listen.console.url in its configuration"
+	case errors.As(err, &invalid):
+		e.Code, e.Fix = "untrusted", "renew the Core's certificate, and compare this machine's clock"
+	}
+	return e
 }

@@ -129,3 +129,7 @@ func planOf(p *query.NightPlan) Plan {
 func haltOf(h *core.HaltView) Halt {
 	return Halt{h.Order, h.Scope, h.Value, h.Reason, h.By, h.At, h.Resumed, h.ResumedBy, listOf(h.Confirmed, stopOf), h.Unstored, listOf(h.Sites, haltSiteOf)}
 }
+
+func sessionOf(s *ledger.Session) Session {
+	return Session{s.ID, s.Person, s.Subject, s.Address, s.Started, s.Seen, s.Expires}
+}

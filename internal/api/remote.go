@@ -8,12 +8,14 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"nightferry/internal/rights"
 )
 
 // Sessions knows the people who have signed in. *signin.Service is one.
 type Sessions interface {
-	// Identify returns the person whose session a request has. It may renew the session's cookie.
-	Identify(w http.ResponseWriter, req *http.Request) (Identity, bool)
+	// Identify returns the person whose session a request has, and whether the session still has these rights later.
+	Identify(req *http.Request) (p rights.Principal, valid func() bool, ok bool)
 	// ServeHTTP answers the requests below /signin, which need no session.
 	ServeHTTP(w http.ResponseWriter, req *http.Request)
 }
@@ -58,12 +60,12 @@ func Remote(o ServerOptions) http.Handler {
 			o.servePage(w, req, o.Sessions)
 			return
 		}
-		id, ok := o.Sessions.Identify(w, req)
+		p, valid, ok := o.Sessions.Identify(req)
 		if !ok {
 			o.refuse(w, req)
 			return
 		}
-		known.ServeHTTP(w, asCaller(req, id))
+		known.ServeHTTP(w, asCaller(req, Identity{p, valid}))
 	})
 }
 

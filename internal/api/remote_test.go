@@ -54,10 +54,10 @@ func send(t *testing.T, c *http.Client, method, url, body string, header http.He
 // oneSession is a sign-in that knows one cookie.
 type oneSession struct{ ended bool }
 
-func (o *oneSession) Identify(_ http.ResponseWriter, req *http.Request) (Identity, bool) {
+func (o *oneSession) Identify(req *http.Request) (rights.Principal, func() bool, bool) {
 	c, err := req.Cookie("__Host-nightferry")
 	good := err == nil && c.Value == "good" && !o.ended
-	return Identity{Principal: rights.Principal{Name: "user kay", Role: rights.Viewer}, Valid: func() bool { return !o.ended }}, good
+	return rights.Principal{Name: "user kay", Role: rights.Viewer}, func() bool { return !o.ended }, good
 }
 
 func (*oneSession) ServeHTTP(w http.ResponseWriter, req *http.Request) {

@@ -59,8 +59,10 @@ func parts(route, target string) (query url.Values, body any) {
 		return nil, Subject{Name: domain}
 	case "POST /v1/secrets/set", "POST /v1/secrets/rotate":
 		return nil, SecretRequest{Name: "x"}
-	case "GET /v1/access":
+	case "GET /v1/access", "GET /v1/console", "POST /v1/console/link", "GET /v1/sessions":
 		return nil, nil
+	case "POST /v1/sessions/end":
+		return nil, SessionEnd{ID: "x"}
 	case "POST /v1/access/create":
 		return nil, APITokenRequest{Name: "x", Role: "viewer"}
 	case "POST /v1/access/revoke":
@@ -230,6 +232,20 @@ func TestRights(t *testing.T) {
 	}
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Errorf("%s (-) is not so (+):\n%s", file, d)
+	}
+}
+
+// TestLinkIsLocal checks that only a caller of the local socket gets a console link, whatever the rights of others.
+func TestLinkIsLocal(t *testing.T) {
+	w := newWorld()
+	g := Guarded(w.backend())
+	p := rights.Principal{Name: "token kay", Role: rights.Admin}
+	var denied *rights.DeniedError
+	if _, err := g.Console.Link(rights.With(t.Context(), p)); !errors.As(err, &denied) || !strings.Contains(err.Error(), "local socket") || len(w.deeds) > 0 {
+		t.Errorf("an administrator's token: %v, %q", err, w.deeds)
+	}
+	if _, err := g.Console.Link(rights.With(t.Context(), Caller{User: "kay"}.principal())); err != nil || len(w.deeds) != 1 {
+		t.Errorf("a caller of the local socket: %v, %q", err, w.deeds)
 	}
 }
 

@@ -36,6 +36,7 @@ func Routes(b Backend) []Route {
 	r.addOrders()
 	r.addEvents()
 	r.addTokens()
+	r.addConsole()
 	return r.all
 }
 
@@ -258,6 +259,24 @@ func (r *routes) addTokens() {
 	post(r, "/v1/access/revoke", "Revoke an API token", func(ctx context.Context, q APITokenID) (APIToken, error) {
 		t, err := b.Tokens.Revoke(ctx, q.ID)
 		return viewOf(&t, err, apiTokenOf)
+	})
+}
+
+// addConsole are the routes of the console's door and its sessions.
+func (r *routes) addConsole() {
+	b := r.b
+	get(r, "/v1/console", "Where the console is", func(ctx context.Context, _ none) (ConsoleAddress, error) { return b.Console.Address(ctx) })
+	post(r, "/v1/console/link", "Make a link that signs in once; over the local socket only", func(ctx context.Context, _ none) (ConsoleLink, error) { return b.Console.Link(ctx) })
+	get(r, "/v1/sessions", "People who have signed in to the console", func(ctx context.Context, _ none) ([]Session, error) {
+		list, err := b.Console.Sessions(ctx)
+		return viewsOf(list, err, sessionOf)
+	})
+	post(r, "/v1/sessions/end", "End a session, or all of a person", func(ctx context.Context, q SessionEnd) ([]Session, error) {
+		if (q.ID == "") == (q.Person == "") {
+			return nil, badQuery("want an id, or a person")
+		}
+		list, err := b.Console.EndSessions(ctx, q.ID, q.Person)
+		return viewsOf(list, err, sessionOf)
 	})
 }
 

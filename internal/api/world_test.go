@@ -37,7 +37,7 @@ func newWorld() *world {
 
 func (w *world) backend() Backend {
 	now := func() time.Time { return time.Unix(0, 0) }
-	return Backend{w, w, w, w, alerts{w}, halts{w}, w, w, w, w, w, happenings{w}, issuer{w}, w, now}
+	return Backend{w, w, w, w, alerts{w}, halts{w}, w, w, w, w, w, happenings{w}, issuer{w}, visits{w}, w, now}
 }
 
 type (
@@ -46,6 +46,7 @@ type (
 	// happenings is one event of each site, and one of the Core.
 	happenings struct{ *world }
 	issuer     struct{ *world }
+	visits     struct{ *world }
 )
 
 func (w *world) did(what string) { w.deeds = append(w.deeds, what) }
@@ -278,4 +279,22 @@ func (w issuer) Issue(context.Context, apitokens.Request) (string, ledger.APITok
 func (w issuer) Revoke(context.Context, string) (ledger.APIToken, error) {
 	w.did("revoke")
 	return ledger.APIToken{}, nil
+}
+
+func (w visits) Address(context.Context) (ConsoleAddress, error) {
+	return ConsoleAddress{URL: "https://oslo"}, nil
+}
+
+func (w visits) Link(context.Context) (ConsoleLink, error) {
+	w.did("link")
+	return ConsoleLink{}, nil
+}
+
+func (w visits) Sessions(context.Context) ([]ledger.Session, error) {
+	return []ledger.Session{{Person: "oslo"}}, nil
+}
+
+func (w visits) EndSessions(context.Context, string, string) ([]ledger.Session, error) {
+	w.did("end")
+	return nil, nil
 }

@@ -79,6 +79,7 @@ func (b *builder) buildConfig() *Config {
 	c.Retention, c.Prices = b.buildRetention(), b.buildPrices()
 	c.Fleet = b.buildFleet()
 	c.Alerts = b.buildAlerts(c.Fleet)
+	c.SignIn = b.buildSignIn(c)
 	for _, ch := range c.Fleet.Channels {
 		if c.Data != "" && fleet.Overlap(ch.Source, c.Data) {
 			b.reportBad("channels."+ch.Name+".source", "%s overlaps data (%s): the Core would publish its own keys", quoteShort(ch.Source), quoteShort(c.Data))

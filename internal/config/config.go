@@ -14,6 +14,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
+	"nightferry/internal/rights"
 	"nightferry/internal/text"
 )
 
@@ -34,7 +35,8 @@ type Config struct {
 	Bus    *Bus // nil: the Core's own embedded server
 
 	Retention Retention
-	Alerts    Alerts // zero: no alerts are sent
+	Alerts    Alerts  // zero: no alerts are sent
+	SignIn    *SignIn // nil: nobody signs in through an identity provider
 	Prices    Prices
 	Fleet     *fleet.Fleet // valid
 }
@@ -53,6 +55,23 @@ type Console struct {
 	URL             string // https://host[:port] that people use
 	CertificateFile string // absolute; empty: the Core's authority makes the certificate
 	KeyFile         string // absolute
+}
+
+// SignIn names an identity provider, and the roles of its people. The client's secret is in the vault.
+type SignIn struct {
+	Issuer   string // https URL
+	ClientID string
+	CAFile   string // absolute; empty: the system's authorities
+	Claim    string // of the ID token
+	Roles    []Grant
+}
+
+// Grant gives the people who have a value of the claim a role, over all sites, a domain or a region.
+type Grant struct {
+	Value  string
+	Role   rights.Role
+	Domain string
+	Region string
 }
 
 // Hosts returns the host names and addresses by which clients may ask for the console: that of its URL, those of the

@@ -4,6 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/rights"
 )
 
 // TestConsole checks the address, the URL and the hosts of the console, and its mistakes.
@@ -43,6 +47,36 @@ func TestConsole(t *testing.T) {
 	} {
 		if _, err := Parse("f", []byte(base+text+"\n")); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestSignIn checks the identity provider and its roles, and the mistakes in them.
+func TestSignIn(t *testing.T) {
+	const console = "listen: {console: 0.0.0.0:8443}\n"
+	const good = console + "signin: {issuer: 'https://idp/x', client_id: id, roles: [{value: a, role: operator, region: r}, {value: b, role: viewer}]}\n"
+	c, err := Parse("f", []byte(base+group+good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &SignIn{Issuer: "https://idp/x", ClientID: "id", Claim: "roles", Roles: []Grant{{Value: "a", Role: rights.Operator, Region: "r"}, {Value: "b", Role: rights.Viewer}}}
+	if diff := cmp.Diff(want, c.SignIn); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for change, want := range map[string]string{
+		"0.0.0.0:8443|off":                    "set listen.console",
+		"https://idp/x|http://idp/x":          "want an https URL",
+		"https://idp/x|https://h/common/v2.0": "name your own tenant",
+		"client_id: id, |":                    "signin.client_id: it is missing",
+		"value: b|value: a":                   "stands here twice",
+		"role: viewer|role: boss":             "signin.roles[1].role",
+		"region: r|region: q":                 "there is no such region",
+		"region: r|domain: q":                 "there is no such domain",
+		"[{value: a, role: operator, region: r}, {value: b, role: viewer}]|[]": "nobody could sign in",
+	} {
+		old, changed, _ := strings.Cut(change, "|")
+		if _, err := Parse("f", []byte(base+group+strings.Replace(good, old, changed, 1))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", change, err, want)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type file struct {
 	Retention     retentionFile       `yaml:"retention"`
 	Prices        pricesFile          `yaml:"prices"`
 	Alerts        alertsFile          `yaml:"alerts"`
+	SignIn        *signInFile         `yaml:"signin"`
 	Channels      map[string]channel  `yaml:"channels"`
 	Defaults      levelFile           `yaml:"defaults"`
 	Regions       map[string]region   `yaml:"regions"`
@@ -44,6 +45,21 @@ type consoleFile struct {
 	URL             *string `yaml:"url"`
 	CertificateFile *string `yaml:"certificate_file"`
 	KeyFile         *string `yaml:"key_file"`
+}
+
+type signInFile struct {
+	Issuer   *string     `yaml:"issuer"`
+	ClientID *string     `yaml:"client_id"`
+	CAFile   *string     `yaml:"ca_file"`
+	Claim    *string     `yaml:"claim"`
+	Roles    []grantFile `yaml:"roles"`
+}
+
+type grantFile struct {
+	Value  *string `yaml:"value"`
+	Role   *string `yaml:"role"`
+	Domain *string `yaml:"domain"`
+	Region *string `yaml:"region"`
 }
 
 func (c *consoleFile) setShort(text string) { c.Address = &text }

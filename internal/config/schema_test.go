@@ -29,7 +29,7 @@ func read(t *testing.T, path string) []byte {
 // name.
 func goKeys(typ reflect.Type, path string) []string {
 	switch typ.Kind() {
-	case reflect.Pointer:
+	case reflect.Pointer, reflect.Slice:
 		return goKeys(typ.Elem(), path)
 	case reflect.Map:
 		return append([]string{joinKey(path, "NAME")}, goKeys(typ.Elem(), joinKey(path, "NAME"))...)
@@ -58,6 +58,9 @@ func schemaKeys(t *testing.T, root, node map[string]any, path string) []string {
 	var out []string
 	for _, alt := range list(node["anyOf"]) {
 		out = append(out, schemaKeys(t, root, alt.(map[string]any), path)...)
+	}
+	if items, ok := node["items"].(map[string]any); ok {
+		return append(out, schemaKeys(t, root, items, path)...)
 	}
 	typ := node["type"]
 	if typ != "object" && !slices.Contains(list(typ), any("object")) {

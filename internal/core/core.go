@@ -22,6 +22,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/nights"
 	"nightferry/internal/schedule"
+	"nightferry/internal/signin"
 	"nightferry/internal/vault"
 )
 
@@ -37,6 +38,8 @@ type Options struct {
 	Cluster       *Cluster // nil: the Core's own bus, at Addr
 	Addr          string   // host:port of the bus; port 0 takes a free one
 	WebSocketAddr string   // host:port of its second door; empty: none
+
+	ConsoleURL string // https://host[:port]; empty: there is no console
 
 	Version  string              // of this program
 	Env      func(string) string // nil: no environment
@@ -59,8 +62,9 @@ type Settings struct {
 	URLs      []string // that sites dial: tls://host:4222, wss://host. None: the listeners' own addresses
 	Retention ledger.Retention
 	Alerts    Alerts
-	Prices    schedule.Prices // for Plan
-	Currency  string          // of Prices
+	Prices    schedule.Prices  // for Plan
+	Currency  string           // of Prices
+	SignIn    *signin.Settings // nil: nobody signs in through an identity provider
 
 	nights *nights.Table // of Fleet
 }

@@ -24,6 +24,7 @@ import (
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
 	"nightferry/internal/reports"
+	"nightferry/internal/signin"
 	"nightferry/internal/tasks"
 	"nightferry/internal/vault"
 )
@@ -45,6 +46,7 @@ type Core struct {
 	Rights    Rights
 	Door      Door
 	Tokens    *apitokens.Service
+	SignIn    *signin.Service
 	Halts     Halts
 	Enrolment *enrolment.Service
 	Publisher Publisher

@@ -1,7 +1,14 @@
 package core
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io/fs"
+
+	"nightferry/internal/kinds"
+	"nightferry/internal/signin"
+	"nightferry/internal/wire"
 )
 
 // Door is what a TCP door for the Core's clients needs of the Core.
@@ -35,4 +42,25 @@ func (d *Door) Report(err error) {
 		return
 	}
 	d.notices.ReportFailure("console certificate", err)
+}
+
+// SecretSignIn is the name of the client's secret at the identity provider.
+const SecretSignIn = "signin"
+
+func (c *Core) openSignIn(ctx context.Context) (*signin.Service, error) {
+	return signin.Open(ctx, signin.Options{
+		Store: &c.ledger.Sessions, Now: c.o.Now, URL: c.o.ConsoleURL,
+		Audit: func(ctx context.Context, who, what, object, detail string) error {
+			return c.notices.Audit(WithActor(ctx, who), what, object, detail)
+		},
+		Linked:   func(id, text string) { c.incidents.Raise(kinds.ConsoleLink, id, wire.Address{}, text) },
+		Settings: func() *signin.Settings { return c.settings.Load().SignIn },
+		Secret: func(ctx context.Context) (string, error) {
+			s, _, err := c.vault.Get(ctx, SecretSignIn, "sign people in")
+			if errors.Is(err, fs.ErrNotExist) {
+				return "", nil
+			}
+			return string(bytes.TrimSpace(s.Reveal())), err
+		},
+	})
 }

@@ -44,6 +44,7 @@ func (c *Core) Refresh(ctx context.Context) error {
 		return err
 	}
 	c.Notifier.readSecrets(ctx)
+	c.SignIn.Forget()
 	c.Enrolment.RekeyAll(ctx)
 	c.states.sendAll(ctx)
 	return nil

@@ -49,6 +49,8 @@ const (
 	Overdue     Kind = "overdue"
 	Target      Kind = "target" // prefix of kinds of a run that found no target: target-<the run's state>
 
+	ConsoleLink Kind = "console-link"
+
 	ClusterBad Kind = "cluster"
 	NotCut     Kind = "cluster-revoked"
 	SiteSays   Kind = "site" // prefix of kinds that sites report: site-<its kind>
@@ -121,6 +123,7 @@ var entries = []Entry{
 	{Kind: Ledger, Cause: "the ledger cannot be read or written, and its disk is not full; sites keep what they report until it works", Remedy: "look at the disk of the data folder; if the file is damaged, restore a backup"},
 	{Kind: Inside, Expires: anHour, Cause: "something else inside the Core fails, and is tried again; the text names it; closes when it works, or after an hour without a failure", Remedy: "repair the cause named in the text: mostly the disk of the data folder", SymptomOf: []Kind{Store, Ledger, Full}, Own: []string{"message", "bus", "send", "renew", "names", "console certificate"}},
 	{Kind: Overdue, Object: Task, Cause: "a task of the Core hangs, or has not succeeded for longer than its period and its bound; `nightferry core tasks` shows all. The other tasks continue", Remedy: "check the input of the task: a source on a dead mount, the store, the mail server; restart the Core once it answers"},
+	{Kind: ConsoleLink, Expires: aDay, Cause: "an account of the Core's machine signed in to the console by a link (`nightferry console link`); the text names the account and the address of the browser", Remedy: "if it was not you, or a colleague whom you can ask: `nightferry console sessions`, then `nightferry console end ID`; find out who used that account"},
 	{Kind: ClusterBad, Cause: "your own NATS cluster is away, or does not take the users that the Core makes", Remedy: "let the cluster's owner run the commands that the text names: docs/operations.md, Your own NATS cluster"},
 	{Kind: NotCut, Expires: aDay, Cause: "a client was revoked, but only the owner of your NATS cluster's account can disconnect it", Remedy: "let the cluster's owner run the command that the text names"},
 }

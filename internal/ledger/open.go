@@ -32,6 +32,7 @@ type Ledger struct {
 	Halts        Halts        // halt orders and who obeys them
 	Measurements Measurements // of the Core's own sources
 	APITokens    APITokens    // of the HTTP interface
+	Sessions     Sessions     // of the console
 }
 
 // Stores of one family of tables each. They share the ledger's writer.
@@ -46,6 +47,8 @@ type (
 	Measurements struct{ db *database }
 	// APITokens keeps tokens of the HTTP interface.
 	APITokens struct{ db *database }
+	// Sessions keeps the sessions of people who have signed in.
+	Sessions struct{ db *database }
 )
 
 // database is the file and its one writer.
@@ -89,7 +92,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
 	db := &database{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
-	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}}
+	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}, Sessions: Sessions{db}}
 	defer func() {
 		if err != nil {
 			_ = l.db.closeFiles() // the first error is more useful

@@ -71,6 +71,7 @@ var ages = []struct {
 	{"halts", "resumed > 0 AND resumed < ?1", keepRuns, false},
 	{"tokens", "max(expires, used) < ?1", keepRuns, false},
 	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepRuns, false},
+	{"sessions", "expires < ?1", keepLogs, false},
 	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepRuns, false},
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepRuns, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepRuns, true},

@@ -39,6 +39,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
 	must(t, err)
 	must(t, l.APITokens.Add(ctx, APIToken{ID: "t", Expires: c.now().Add(day)}))
+	must(t, l.Sessions.Add(ctx, Session{ID: "s", Expires: c.now().Add(day)}))
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
 	_, err = l.Sites.Revoke(ctx, "apac", "osaka", "gone")
 	must(t, err)

@@ -119,6 +119,7 @@ type Principal struct {
 	Name  string // for the audit
 	Role  Role
 	Scope Scope
+	Local bool // an account of the Core's machine, over the local socket and without a token
 }
 
 // DeniedError says that a principal may not do something. It names nothing that the principal may not see.
@@ -127,9 +128,14 @@ type DeniedError struct {
 	What string // the deed, with its object
 	Need Role
 	All  bool // it needs a scope without a limit
+
+	Local bool // it needs the local socket
 }
 
 func (e *DeniedError) Error() string {
+	if e.Local {
+		return fmt.Sprintf("%s: %s does not call over the local socket of the Core's machine", e.What, e.Who.Name)
+	}
 	if e.Who.Role < e.Need {
 		return fmt.Sprintf("%s: %s has the role %s, and needs %s", e.What, e.Who.Name, e.Who.Role, e.Need)
 	}
