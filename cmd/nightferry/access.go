@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -126,7 +127,7 @@ func newAccessList(e *env) *cobra.Command {
 				}
 				used := "never"
 				if !x.Used.IsZero() {
-					used = minute(x.Used)
+					used = x.Used.UTC().Format(time.DateOnly)
 				}
 				t.add(x.ID, x.Name, x.Role, rights.Scope{Domain: x.Domain, Region: x.Region}.String(), state, used)
 			}

@@ -9,20 +9,21 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/config"
+	"nightferry/internal/console"
 	"nightferry/internal/core"
 	"nightferry/internal/door"
 	"nightferry/internal/ledger"
 	"nightferry/internal/rights"
 )
 
-// console is the door for clients on other machines.
-type console struct {
+// remoteDoor is the door for clients on other machines.
+type remoteDoor struct {
 	listener net.Listener // nil: it is off
 	options  door.Options
 }
 
 // openConsole opens the console's address, unless it is off.
-func (d *daemon) openConsole(c *config.Config) (x console, err error) {
+func (d *daemon) openConsole(c *config.Config) (x remoteDoor, err error) {
 	l := &c.Listen.Console
 	if l.Address == "" {
 		return x, nil
@@ -43,8 +44,9 @@ func certificateOf(c *config.Config, authority *core.Door, e *env) func() (*tls.
 }
 
 // serveConsole answers until ctx ends.
-func (d *daemon) serveConsole(ctx context.Context, x console, o api.ServerOptions) error {
+func (d *daemon) serveConsole(ctx context.Context, x remoteDoor, o api.ServerOptions) error {
 	o.Sessions = d.core.SignIn
+	o.Pages = console.New(console.Options{Backend: d.backend(), Explain: told, SignOut: "/signin/out"})
 	return door.Serve(ctx, x.listener, api.Remote(o), x.options)
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func TestConsole(t *testing.T) {
 	contains(t, x.fails(7, "sites"), "the API token is not good")
 	x.env = append(slices.Clone(remote), token, ca)
 	x.grants()
-	contains(t, x.must("halt", "--all", "--reason", "remote"), "halt")
+	contains(t, x.must("halt", "--all", "--reason", "remote"), "by token boss")
 	contains(t, x.must("halt", "status"), "remote")
 	x.must("resume", "--all")
 	contains(t, x.fails(7, "console", "link"), "does not call over the local socket")
@@ -72,6 +73,8 @@ func TestConsole(t *testing.T) {
 	x.browse(at)
 	x.stop()
 }
+
+const calls = "/v1/"
 
 // browse signs in by a link, as a browser does.
 func (x *coreBox) browse(at string) {
@@ -109,7 +112,7 @@ func (x *coreBox) browse(at string) {
 		}
 		return res.StatusCode, string(b)
 	}
-	if code, _ := ask("GET", "/v1/sites", ""); code != http.StatusUnauthorized {
+	if code, _ := ask("GET", calls+"sites", ""); code != http.StatusUnauthorized {
 		t.Errorf("without a session: %d", code)
 	}
 	u, err := url.Parse(strings.TrimSpace(x.must("console", "link")))
@@ -123,14 +126,20 @@ func (x *coreBox) browse(at string) {
 	if code, page := ask("POST", "/signin/link", form); code != http.StatusSeeOther {
 		t.Fatalf("its form: %d %s", code, page)
 	}
-	if code, text := ask("GET", "/v1/sites", ""); code != http.StatusOK || !strings.Contains(text, "berlin") {
+	if code, text := ask("GET", calls+"sites", ""); code != http.StatusOK || !strings.Contains(text, "berlin") {
 		t.Errorf("with a session: %d %s", code, text)
 	}
-	if code, text := ask("POST", "/v1/console/link", ""); code != http.StatusForbidden {
+	if code, page := ask("GET", "/sites/berlin", ""); code != http.StatusOK || !strings.Contains(page, "berlin") || !strings.Contains(page, "/signin/out") {
+		t.Errorf("a page: %d %s", code, page)
+	}
+	if code, text := ask("POST", calls+"console/link", ""); code != http.StatusForbidden {
 		t.Errorf("a session makes a link: %d %s", code, text)
 	}
-	who := accountOf(t)
-	contains(t, x.must("audit", "--what", "sign in"), who+`.*sign in`)
+	account, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, x.must("audit", "--what", "sign in"), account.Username+` .*by a console link`)
 	deadline := time.Now().Add(time.Minute)
 	for !strings.Contains(x.must("incidents"), "console-link") {
 		if time.Now().After(deadline) {
@@ -142,18 +151,8 @@ func (x *coreBox) browse(at string) {
 		t.Fatalf("sessions %v", list)
 	}
 	x.must("console", "end", list[0]["id"].(string))
-	if code, _ := ask("GET", "/v1/sites", ""); code != http.StatusUnauthorized {
+	if code, _ := ask("GET", calls+"sites", ""); code != http.StatusUnauthorized {
 		t.Errorf("after its end: %d", code)
 	}
 	contains(t, x.fails(14, "console", "end", "unknown"), "session")
-}
-
-// accountOf returns the name of this account.
-func accountOf(t *testing.T) string {
-	t.Helper()
-	if name := username(); name != "" {
-		return name
-	}
-	t.Fatal("this account has no name")
-	return ""
 }

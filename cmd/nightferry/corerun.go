@@ -123,7 +123,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	return d.run(ctx, door, metrics, remote)
 }
 
-func (d *daemon) run(ctx context.Context, door, metrics net.Listener, remote console) error {
+func (d *daemon) run(ctx context.Context, door, metrics net.Listener, remote remoteDoor) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
 	served := api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Explain: told}

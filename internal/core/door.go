@@ -47,7 +47,7 @@ func (d *Door) Report(err error) {
 // SecretSignIn is the name of the client's secret at the identity provider.
 const SecretSignIn = "signin"
 
-func (c *Core) openSignIn(ctx context.Context) (*signin.Service, error) {
+func openSignIn(ctx context.Context, c *Core) (*signin.Service, error) {
 	return signin.Open(ctx, signin.Options{
 		Store: &c.ledger.Sessions, Now: c.o.Now, URL: c.o.ConsoleURL,
 		Audit: func(ctx context.Context, who, what, object, detail string) error {

@@ -232,7 +232,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.Tokens, err = apitokens.Open(ctx, apitokens.Options{Store: &c.ledger.APITokens, Now: o.Now, Audit: c.notices.Audit}); err != nil {
 		return nil, err
 	}
-	if c.SignIn, err = c.openSignIn(ctx); err != nil {
+	if c.SignIn, err = openSignIn(ctx, c); err != nil {
 		return nil, err
 	}
 	if full {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-//go:embed pages/page.html
+//go:embed html/page.html
 var pageFiles embed.FS
 
-var page = template.Must(template.ParseFS(pageFiles, "pages/page.html"))
+var page = template.Must(template.ParseFS(pageFiles, "html/page.html"))
 
 const (
 	rootPath = "/signin"
