@@ -29,8 +29,6 @@ var allowedFields = map[string]string{
 	"api.ServerOptions.bodyWithin":     "an option that only tests set",
 	"api.ServerOptions.writeWithin":    "an option that only tests set",
 
-	"console.Options.SignOut": "the door sets it",
-
 	"durable.Op.Data": "observers in tests read it",
 	"durable.Op.Kind": "observers in tests read it",
 	"durable.Op.Mode": "observers in tests read it",
