@@ -116,7 +116,7 @@ func (e *env) open(ctx context.Context, rawURL string, f *storeFlags) (*session,
 		if s.state, err = e.openState(id); err != nil {
 			return nil, err
 		}
-		return repo.LoadMemory(s.state)
+		return repo.RecallMemory(s.state, root)
 	}})
 	if err == nil {
 		err = s.remember()

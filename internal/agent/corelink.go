@@ -79,7 +79,7 @@ func (c *session) writeLink() error {
 	l.mu.Unlock()
 	b, err := json.Marshal(&now)
 	if err == nil {
-		err = durable.Patiently(func() error { return c.root.WriteFile(coreFile, append(b, '\n'), 0o600) }) // ReadStatus reads it
+		err = durable.Patiently(func() error { return writeOwn(c.root, coreFile, append(b, '\n')) }) // ReadStatus reads it
 	}
 	if err != nil {
 		return err

@@ -157,8 +157,19 @@ func removeIdentity(root *durable.Root, o EnrolOptions) error {
 func newSeed(root *durable.Root) ([]byte, error) {
 	path := filepath.Join(root.Dir(), seedFile)
 	seed, err := readPrivate(path)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return seed, err
+	if err == nil {
+		if _, err = bus.Ed25519Of(seed); err == nil {
+			return seed, nil
+		}
+		err = &IdentityError{path, err}
+	}
+	if is[*IdentityError](err) { // no site uses it yet
+		_, err = durable.SetAside(root, seedFile)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	if seed, _, err = bus.NewIdentity(); err != nil {
 		return nil, err

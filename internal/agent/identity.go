@@ -54,6 +54,23 @@ type Identity struct {
 // Address returns the site's address in subjects.
 func (id *Identity) Address() wire.Address { return wire.Address{Domain: id.Domain, Site: id.Site} }
 
+// IdentityError means that a file of the site's identity is damaged or cannot be used. Only a new enrollment replaces it.
+type IdentityError struct {
+	Path string
+	Err  error
+}
+
+func (e *IdentityError) Error() string {
+	return fmt.Sprintf("the site's identity cannot be used: %s: %v", e.Path, e.Err)
+}
+
+func (e *IdentityError) Unwrap() error { return e.Err }
+
+// Remedy names the ways back.
+func (e *IdentityError) Remedy() string {
+	return fmt.Sprintf("restore %s from a backup; or make a token at the Core (nightferry site token NAME), stop the agent, and run here, with the agent's --state if it has one: nightferry-agent enroll --replace --token-file FILE --allow DIR, which keeps the old identity under other names", e.Path)
+}
+
 // ErrNotEnrolled reports a state directory without an identity.
 var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN --allow DIR")
 
@@ -71,6 +88,9 @@ func loadSite(dir string) (*Identity, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
 	}
+	if durable.IsBlocked(err) || errors.Is(err, durable.ErrTooLarge) {
+		err = &IdentityError{filepath.Join(dir, siteFile), err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the site's identity: %w", err)
 	}
@@ -81,11 +101,11 @@ func loadSite(dir string) (*Identity, error) {
 func parseSite(dir string, b []byte) (*Identity, error) {
 	id := &Identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil {
-		return nil, fmt.Errorf("read %s: %w: restore it, or enroll this site again", filepath.Join(dir, siteFile), err)
+		return nil, &IdentityError{filepath.Join(dir, siteFile), err}
 	}
 	raw, err := hex.DecodeString(id.RepoID)
 	if err != nil || copy(id.Repo[:], raw) != len(raw) || len(raw) != len(id.Repo) {
-		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enroll this site again", filepath.Join(dir, siteFile))
+		return nil, &IdentityError{filepath.Join(dir, siteFile), errors.New("the repository's id is damaged")}
 	}
 	for _, root := range id.Allow {
 		if err := coversState(root, dir); err != nil {
@@ -102,33 +122,43 @@ func Load(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.seed, err = readPrivate(filepath.Join(dir, seedFile)); err != nil {
+	path := filepath.Join(dir, seedFile)
+	if id.seed, err = readPrivate(path); err == nil {
+		if id.key, err = bus.Ed25519Of(id.seed); err != nil {
+			err = &IdentityError{path, err}
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the site's key: %w", err)
 	}
-	if id.key, err = bus.Ed25519Of(id.seed); err != nil {
-		return nil, err
-	}
-	text, err := readPrivate(filepath.Join(dir, keyFile))
+	path = filepath.Join(dir, keyFile)
+	text, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the repository's key: %w", err)
 	}
-	if id.repo, err = hex.DecodeString(string(text)); err != nil {
-		return nil, errors.New("read the repository's key: it is damaged: enroll this site again")
+	if id.repo, err = hex.DecodeString(string(text)); err != nil || len(id.repo) == 0 {
+		return nil, &IdentityError{path, errors.New("it holds no key")}
 	}
 	return id, nil
 }
 
 func readPrivate(path string) ([]byte, error) {
 	b, err := durable.ReadPrivate(path, maxKey)
+	if durable.IsBlocked(err) || errors.Is(err, durable.ErrTooLarge) {
+		err = &IdentityError{path, err}
+	}
 	return []byte(strings.TrimSpace(string(b))), err
 }
 
 // readJWT reads the credential, which Renewed replaces.
 func readJWT(root *durable.Root) (string, error) {
 	f, err := root.Open(jwtFile)
+	if durable.IsBlocked(err) || errors.Is(err, fs.ErrNotExist) {
+		err = &IdentityError{filepath.Join(root.Dir(), jwtFile), err}
+	}
 	if err != nil {
 		return "", fmt.Errorf("read the site's credential: %w", err)
 	}
@@ -136,19 +166,22 @@ func readJWT(root *durable.Root) (string, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("read the site's credential: %w", err)
 	}
+	if _, err := bus.ReadGrant(strings.TrimSpace(string(b))); err != nil {
+		return "", fmt.Errorf("read the site's credential: %w", &IdentityError{filepath.Join(root.Dir(), jwtFile), err})
+	}
 	return strings.TrimSpace(string(b)), nil
 }
 
 // saveIdentity makes the identity durable. It writes site.json last, because that file
 // makes a site enrolled.
 func (id *Identity) saveIdentity(root *durable.Root, jwt string) error {
-	if err := root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
+	if err := writeOwn(root, jwtFile, []byte(jwt+"\n")); err != nil {
 		return err
 	}
 	if id.repo != nil {
 		err := durable.WritePrivate(filepath.Join(root.Dir(), keyFile), []byte(hex.EncodeToString(id.repo)+"\n"))
 		if errors.Is(err, fs.ErrExist) {
-			if err = root.Remove(keyFile); err == nil {
+			if err = removeOrKeep(root, keyFile); err == nil {
 				err = durable.WritePrivate(filepath.Join(root.Dir(), keyFile), []byte(hex.EncodeToString(id.repo)+"\n"))
 			}
 		}
@@ -181,5 +214,5 @@ func (id *Identity) writeSite(root *durable.Root) error {
 	if err != nil {
 		return err
 	}
-	return root.WriteFile(siteFile, append(b, '\n'), 0o600)
+	return writeOwn(root, siteFile, append(b, '\n'))
 }

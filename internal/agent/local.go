@@ -57,7 +57,7 @@ func Halt(stateDir string, h LocalHalt) error {
 		err = removeFile(root, stoppedFile)
 	}
 	if err == nil { // a running agent looks into it
-		err = durable.Patiently(func() error { return root.WriteFile(haltFile, append(b, '\n'), 0o600) })
+		err = durable.Patiently(func() error { return writeOwn(root, haltFile, append(b, '\n')) })
 	}
 	if err = errors.Join(err, root.Close()); err != nil {
 		return fmt.Errorf("halt: the order cannot be kept: %w", err)
@@ -74,7 +74,7 @@ func Resume(stateDir string) error {
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
-	err = durable.Patiently(func() error { return root.Remove(haltFile) })
+	err = durable.Patiently(func() error { return removeOrKeep(root, haltFile) })
 	if err == nil {
 		err = errors.Join(root.SyncDir("."), removeFile(root, stoppedFile))
 	}
@@ -185,10 +185,27 @@ func readHaltFile(root *durable.Root) (*LocalHalt, error) {
 }
 
 func removeFile(root *durable.Root, name string) error {
-	if err := durable.Patiently(func() error { return root.Remove(name) }); !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Patiently(func() error { return removeOrKeep(root, name) }); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// writeOwn writes a file of the state directory. It sets aside what is not a file.
+func writeOwn(root *durable.Root, name string, b []byte) error {
+	if _, err := durable.MakeRoom(root, name, false); err != nil {
+		return err
+	}
+	return root.WriteFile(name, b, 0o600)
+}
+
+// removeOrKeep removes a file. It keeps what is not a file under another name.
+func removeOrKeep(root *durable.Root, name string) error {
+	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		_, err = durable.SetAside(root, name)
+		return err
+	}
+	return root.Remove(name)
 }
 
 // cleanText takes what no order may hold out of a text.
@@ -259,7 +276,7 @@ func (h *haltState) confirmLocal(obeyed []wire.Stop) {
 	h.mu.Unlock()
 	b, err := json.Marshal(&s)
 	if err == nil {
-		err = durable.Patiently(func() error { return h.s.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
+		err = durable.Patiently(func() error { return writeOwn(h.s.root, stoppedFile, append(b, '\n')) }) // LookHalt reads it
 	}
 	if err != nil {
 		h.s.logNote(Warning, "", "the stop of this site cannot be shown on it", err)

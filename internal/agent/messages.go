@@ -239,7 +239,7 @@ func (c *session) keepCredential(jwt string) error {
 		c.logNote(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
 		return nil
 	}
-	if err := c.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
+	if err := writeOwn(c.root, jwtFile, []byte(jwt+"\n")); err != nil {
 		c.logNote(Error, "", "the new credential cannot be kept, and is asked for again", err)
 		return nil
 	}

@@ -57,16 +57,15 @@ func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status
 	if s.Running, err = isRunning(root); err != nil {
 		return s, err
 	}
-	if s.Core, err = readLink(root); err != nil {
-		return s, err
-	}
+	var lerr error // the rest is shown all the same
+	s.Core, lerr = readLink(root)
+	defer func() { err = errors.Join(err, lerr) }()
 	s.Core.Connected = s.Core.Connected && s.Running
 	if s.Core.Refused {
 		s.Refusal = unwelcome(root, s.Identity.Site, now(), nil)
 	}
-	var lerr error // the rest is shown all the same
-	s.Local, lerr = lookHalt(root)
-	defer func() { err = errors.Join(err, lerr) }()
+	local, herr := lookHalt(root)
+	s.Local, lerr = local, errors.Join(lerr, herr)
 	sp, err := spool.Look(ctx, filepath.Join(dir, spoolFile), now)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil // it has not run yet

@@ -93,13 +93,13 @@ func (r *records) findRecord(path string) (*scan.Record, error) {
 	}
 }
 
-// setAside renames a damaged file, to keep it for later analysis.
+// setAside keeps a damaged file under another name, for later analysis.
 func (t *targetDir) setAside(name string, why error) error {
-	t.report.emitRetry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
-	if err := t.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	to, err := durable.SetAside(t.root, name)
+	if err == nil {
+		t.report.emitAside(name, to, why)
 	}
-	return nil
+	return err
 }
 
 // writeNext writes the post-commit catalogue before the commit, so that the commit can be finished without a

@@ -89,11 +89,14 @@ func (c *Checks) Suspect(path, why string) {
 // clearSuspects forgets the suspects.
 func (c *Checks) clearSuspects() { c.All, c.Suspects = false, nil }
 
-// readChecks returns All if the file is damaged, so that damage never passes for a clean result.
+// readChecks reads the file that stores Checks. A damaged one is an errChecks.
 func readChecks(root *durable.Root) (*Checks, error) {
 	f, err := root.Open(checksName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return new(Checks), nil
+	}
+	if durable.IsBlocked(err) {
+		return nil, fmt.Errorf("%w: %w", errChecks, err)
 	}
 	if err != nil {
 		return nil, err
@@ -104,10 +107,31 @@ func readChecks(root *durable.Root) (*Checks, error) {
 	}
 	c := new(Checks)
 	sorted := func(a, b Suspect) int { return scan.Compare(a.Path, b.Path) }
-	if json.Unmarshal(b, c) != nil || !slices.IsSortedFunc(c.Suspects, sorted) {
-		return &Checks{All: true}, nil
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", errChecks, err)
+	}
+	if !slices.IsSortedFunc(c.Suspects, sorted) {
+		return nil, fmt.Errorf("%w: it is out of order", errChecks)
 	}
 	return c, nil
+}
+
+var errChecks = errors.New("the record of checks is damaged, so every file is read again")
+
+// allSuspect replaces damaged Checks, so that damage never passes for a clean result.
+func allSuspect() *Checks { return &Checks{All: true} }
+
+// loadChecks reads the Checks of a locked target, and sets a damaged file aside.
+func (t *targetDir) loadChecks() (err error) {
+	t.checks, err = readChecks(t.root)
+	if !errors.Is(err, errChecks) {
+		return err
+	}
+	t.checks = allSuspect()
+	if err := t.setAside(checksName, err); err != nil {
+		return err
+	}
+	return writeChecks(t.root, t.checks)
 }
 
 func writeChecks(root *durable.Root, c *Checks) error {
@@ -129,6 +153,9 @@ func ReadChecks(target string) (*Checks, error) {
 		return nil, fmt.Errorf("look at %q: %w", target, err)
 	}
 	c, err := readChecks(root)
+	if errors.Is(err, errChecks) {
+		c, err = allSuspect(), nil
+	}
 	return c, errors.Join(err, root.Close())
 }
 
@@ -151,7 +178,7 @@ type Inspection struct {
 // interrupted commit.
 func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
-	there, err := hasFile(target, memoryName)
+	there, err := hasRecord(target)
 	if err == nil && !there {
 		err = ErrNothingApplied
 	}

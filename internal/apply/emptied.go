@@ -27,15 +27,16 @@ func checkKept(target string, o Options) error {
 	if !o.Held || o.Adopt {
 		return nil
 	}
-	there, err := hasFile(target, memoryName)
+	there, err := hasRecord(target)
 	if err == nil && !there {
 		err = &EmptiedError{Target: target, Channel: o.Channel}
 	}
 	return err
 }
 
-// hasFile reports whether a target has a file. It creates nothing.
-func hasFile(target, name string) (bool, error) {
+// hasRecord reports whether a target has a record of a release. A run that was killed while it replaced a damaged
+// memory leaves only the catalogue. hasRecord creates nothing.
+func hasRecord(target string) (bool, error) {
 	root, err := durable.Open(target, durable.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -43,10 +44,10 @@ func hasFile(target, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = root.Lstat(name)
-	err = errors.Join(err, root.Close())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	for _, name := range []string{memoryName, catalogueName} {
+		if _, err = root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, errors.Join(err, root.Close())
+		}
 	}
-	return err == nil, err
+	return false, root.Close()
 }

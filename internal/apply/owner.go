@@ -19,6 +19,15 @@ import (
 // retainCatalogue renames the catalogue that is about to be replaced. When a commit is repeated, this may have happened
 // already.
 func (t *targetDir) retainCatalogue(h *scan.Header) error {
+	before, err := t.openRecords(beforeName)
+	if errors.Is(err, scan.ErrCorrupt) {
+		err = t.setAside(beforeName, err)
+	} else if err == nil {
+		before.close()
+	}
+	if err != nil {
+		return err
+	}
 	if err := t.root.Rename(catalogueName, beforeName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

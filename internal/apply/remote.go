@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
+	"nightferry/internal/scan"
 	"nightferry/internal/trust"
 )
 
@@ -64,6 +65,9 @@ func (r *remote) loadMemory() (*repo.Memory, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if durable.IsBlocked(err) {
+		return nil, &repo.MemoryError{File: memoryName, Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +80,26 @@ func (r *remote) loadMemory() (*repo.Memory, error) {
 		return nil, &repo.MemoryError{File: memoryName, Err: err}
 	}
 	return m, nil
+}
+
+// lowerBound returns the memory that the applied release proves. Its number is the lowest that may be accepted.
+func (r *remote) lowerBound() *repo.Memory {
+	m := &repo.Memory{Heads: map[string]trust.ReleaseNumber{}}
+	if cat, err := scan.OpenCatalogue(r.root, catalogueName); err == nil {
+		h := cat.Header()
+		m.Heads[h.Channel] = h.Number
+		_ = cat.Close() // it was only read
+	}
+	return m
+}
+
+// setAside keeps a damaged file under another name and reports it.
+func (r *remote) setAside(name string, why error) error {
+	to, err := durable.SetAside(r.root, name)
+	if err == nil {
+		r.report.emitAside(name, to, why)
+	}
+	return err
 }
 
 // saveMemory saves the repository state durably, before any of the data is cached.
@@ -143,11 +167,12 @@ func (r *remote) openRepository(ctx context.Context, store bucket.Store, permitt
 	if err == nil {
 		r.repo, err = r.openWith(ctx, store, memory)
 	}
-	if r.o.RootKey != nil && r.o.Digest != (trust.ReleaseDigest{}) && errors.As(err, new(*repo.MemoryError)) {
-		// The caller vouches for the root key and for the release, so nothing depends on the memory. It is replaced.
-		r.report.emitRetry(err)
-		memory = nil
-		r.repo, err = r.openWith(ctx, store, nil)
+	if r.o.RootKey != nil && errors.As(err, new(*repo.MemoryError)) {
+		// The caller vouches for the root key, and the catalogue for the number of the release.
+		memory = r.lowerBound()
+		if err = r.setAside(memoryName, err); err == nil {
+			r.repo, err = r.openWith(ctx, store, memory)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"nightferry/internal/repo"
@@ -66,4 +67,13 @@ func (r *reporter) emitRetry(err error) {
 		r.mu.Unlock()
 	}
 	r.emit(Event{Kind: RetryEvent, Cause: err})
+}
+
+// emitAside reports that a damaged file of our own is kept as to; "": it held nothing.
+func (r *reporter) emitAside(name, to string, why error) {
+	if to == "" {
+		r.emitRetry(fmt.Errorf("%q is made anew: %w", name, why))
+		return
+	}
+	r.emitRetry(fmt.Errorf("%q is set aside as %q and made anew: %w", name, to, why))
 }

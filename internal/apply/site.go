@@ -26,7 +26,6 @@ const (
 	pagesDir      = stateDir + "/pages"
 	stageDir      = stateDir + "/stage"
 	outDir        = stageDir + "/out" // one folder for each commit, with the files that it has moved out of the way
-	damagedSuffix = ".damaged"
 )
 
 // site is one run at a target. Each part of its state has its own type.
@@ -84,8 +83,7 @@ func (s *site) prepareFolders() (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.target.checks, err = readChecks(s.target.root)
-	if err := errors.Join(err, s.target.sweepState(), s.target.probeTraits(), s.target.readIgnore()); err != nil {
+	if err := errors.Join(s.target.makeRoom(), s.target.loadChecks(), s.target.sweepState(), s.target.probeTraits(), s.target.readIgnore()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {

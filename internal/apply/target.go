@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,61 @@ func (t *targetDir) removeFile(name string) error {
 	return nil
 }
 
+// makeRoom sets aside what is of the wrong kind in nightferry's own folder, such as a folder that has the name of a
+// file. Files that carry proof, such as the catalogue, are left to the code that rebuilds them.
+func (t *targetDir) makeRoom() error {
+	for _, name := range []string{traitsName, beforeName, nextName, movedName} {
+		if err := t.makeRoomFor(name, false); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{pagesDir, stageDir, asideDir} {
+		if err := t.makeRoomFor(name, true); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.clearShards(pagesDir), t.clearShards(stageDir))
+}
+
+// clearShards moves what is not a folder out of a folder of folders, whose content is swept.
+func (t *targetDir) clearShards(name string) error {
+	list, err := t.root.ReadDir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range list {
+		if e.IsDir() {
+			continue
+		}
+		to := asideDir + "/" + rand.Text()
+		if err := t.root.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		from := name + "/" + e.Name()
+		to += "/" + e.Name()
+		if err := t.root.Rename(from, to); err != nil {
+			return err
+		}
+		t.report.emitAside(from, to, errNotFolder)
+	}
+	return err
+}
+
+var errNotFolder = errors.New("it is not a folder")
+
+func (t *targetDir) makeRoomFor(name string, dir bool) error {
+	to, err := durable.MakeRoom(t.root, name, dir)
+	if to == "" {
+		return err
+	}
+	why := durable.ErrNotRegular
+	if dir {
+		why = errNotFolder
+	}
+	t.report.emitAside(name, to, why)
+	return err
+}
+
 // sweepState removes files that a killed run had not yet renamed to their final names, and leftovers of a finished
 // commit.
 func (t *targetDir) sweepState() error {
@@ -50,7 +106,7 @@ func (t *targetDir) sweepState() error {
 		}
 	}
 	for _, name := range over {
-		if err := t.removeFile(name); err != nil {
+		if err := errors.Join(t.makeRoomFor(name, false), t.removeFile(name)); err != nil {
 			return err
 		}
 	}
@@ -74,7 +130,13 @@ func (t *targetDir) probeTraits() (err error) {
 	if t.keeps, err = durable.ProbeTraits(t.root, stateDir); err != nil {
 		return err
 	}
-	if old, err := durable.ReadTraits(t.root, traitsName); err == nil {
+	old, err := durable.ReadTraits(t.root, traitsName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := t.setAside(traitsName, err); err != nil {
+			return err
+		}
+	}
+	if err == nil {
 		t.keeps.Alters = t.keeps.Alters || old.Alters // a run may have found more than the probe
 		if old == t.keeps {
 			return nil

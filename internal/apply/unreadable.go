@@ -25,10 +25,10 @@ func (e *UnreadableError) Error() string {
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // CheckReadable returns an UnreadableError if the target's list of files or its records cannot be read. It changes
-// nothing. A target that does not exist passes, because a run may create it. On a dead share the system may block
+// nothing but the rights of nightferry's own files. A target that does not exist passes, because a run may create it. On a dead share the system may block
 // CheckReadable without end.
 func CheckReadable(target string) error {
-	root, err := durable.Open(target, durable.Options{})
+	root, err := durable.Open(target, durable.Options{Ours: stateDir})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -60,7 +60,7 @@ func readList(dir string) error {
 // readStart reads the first byte of a file, if there is one.
 func readStart(root *durable.Root, name string) error {
 	f, err := root.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || durable.IsBlocked(err) { // a run sets aside what is not a file
 		return nil
 	}
 	if err != nil {

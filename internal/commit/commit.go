@@ -76,6 +76,9 @@ func (c *Commit) LeftOpen(dir string) bool {
 func (c *Commit) Forget() error {
 	c.late = false
 	for _, name := range []string{c.pathOf(Journal), c.pathOf(Moved), c.o.Next} {
+		if _, err := durable.MakeRoom(c.root, name, false); err != nil {
+			return err
+		}
 		if err := c.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

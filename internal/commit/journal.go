@@ -12,6 +12,7 @@ import (
 	"io/fs"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 )
 
@@ -75,6 +76,9 @@ func (c *Commit) scanJournal(fn func(Step) error) (sum digest.Digest, err error)
 	f, err := c.root.Open(c.pathOf(Journal))
 	if errors.Is(err, fs.ErrNotExist) {
 		return sum, ErrNone
+	}
+	if durable.IsBlocked(err) {
+		err = fmt.Errorf("journal: %w: %w", frame.ErrDamaged, err)
 	}
 	if err != nil {
 		return sum, err
@@ -144,7 +148,7 @@ func (r *hashed) ReadByte() (byte, error) {
 // firstHalfDone reports whether the first half of the journal with that sum is done.
 func (c *Commit) firstHalfDone(sum digest.Digest) (bool, error) {
 	f, err := c.root.Open(c.pathOf(Moved))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || durable.IsBlocked(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -22,6 +22,8 @@ var (
 	ErrImmutable = errors.New("marked immutable or append-only")
 	// ErrNotRegular: the name belongs to a folder, a pipe or a device instead of a file.
 	ErrNotRegular = errors.New("it is not a regular file")
+	// ErrTooLarge: a file has more bytes than its kind may have.
+	ErrTooLarge = errors.New("it is too large")
 	// ErrExposed: other accounts can read a key file.
 	ErrExposed = errors.New("others can read it")
 )

@@ -45,7 +45,7 @@ func readTrusted(act, path string, limit int64, judges ...func(*opened) error) (
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("it is too large: at most %d bytes", limit)
+		err = fmt.Errorf("%w: at most %d bytes", ErrTooLarge, limit)
 	}
 	return b, wrap(act, path, err)
 }

@@ -46,6 +46,8 @@ func tempName(name string) string {
 // Known gaps: WriteFile does not sync the name of a new folder; the caller that made it must (SyncDir of its
 // parent). Windows has no fsync of a folder: after a power cut the old bytes may be back. A drive that acknowledges
 // a flush without doing it defeats all of this.
+//
+// A folder or a special file that has the name is set aside (see [SetAside]). A link is refused: see [MakeRoom].
 func (r *Root) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	return r.WriteStream(name, perm, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -57,6 +59,9 @@ func (r *Root) WriteFile(name string, data []byte, perm fs.FileMode) error {
 // returned.
 func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) error) (err error) {
 	if err := r.check(name, true); err != nil {
+		return wrap("write", name, err)
+	}
+	if _, err := MakeRoom(r, name, false); err != nil {
 		return wrap("write", name, err)
 	}
 	temp := tempName(name)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -141,7 +142,7 @@ func (e *MemoryError) Unwrap() []error { return []error{frame.ErrDamaged, e.Err}
 
 // Remedy returns the advice for the operator.
 func (e *MemoryError) Remedy() string {
-	return "compare the root key (nightferry trust show STORE) with the one that init printed; then remove that file, and run the command again with --trust KEY"
+	return "compare the root key (nightferry trust show STORE) with the one that init printed; then run the command again with --trust KEY, which keeps the damaged file under another name; for a Core, rename that file and start it again"
 }
 
 // LoadMemory reads the memory in dir; nil if there is none. It returns a *MemoryError for a file that does not parse.
@@ -150,15 +151,32 @@ func LoadMemory(dir *durable.Root) (*Memory, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if durable.IsBlocked(err) {
+		return nil, &MemoryError{filepath.Join(dir.Dir(), MemoryFile), err}
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	var m Memory
-	if err := json.NewDecoder(f).Decode(&m); err != nil {
+	if err := json.NewDecoder(io.LimitReader(f, maxMemory)).Decode(&m); err != nil {
 		return nil, &MemoryError{filepath.Join(dir.Dir(), MemoryFile), err}
 	}
 	return &m, nil
+}
+
+// maxMemory bounds the file of a Memory, in bytes.
+const maxMemory = 16 << 20
+
+// RecallMemory is LoadMemory for a caller who vouches for a root key, unless root is nil. It sets a damaged memory aside
+// and returns nil.
+func RecallMemory(dir *durable.Root, root *trust.Public) (*Memory, error) {
+	m, err := LoadMemory(dir)
+	if root == nil || !errors.As(err, new(*MemoryError)) {
+		return m, err
+	}
+	_, err = durable.SetAside(dir, MemoryFile)
+	return nil, err
 }
 
 // SaveMemory makes m durable in dir, merged with the memory that another run

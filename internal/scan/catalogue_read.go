@@ -33,6 +33,9 @@ type CatalogueReader struct {
 // fs.ErrNotExist, a damaged one [ErrCorrupt].
 func OpenCatalogue(r *durable.Root, name string) (*CatalogueReader, error) {
 	f, err := r.Open(name)
+	if durable.IsBlocked(err) {
+		return nil, corruptError("%v", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read catalogue: %w", err)
 	}

@@ -37,6 +37,11 @@ const writeBuffer = 1 << 20
 // It overwrites the remains of a writer that died. Only one writer per name
 // may be open at a time.
 func CreateCatalogue(r *durable.Root, name string) (*CatalogueWriter, error) {
+	for _, n := range []string{name, name + ".new"} {
+		if _, err := durable.MakeRoom(r, n, false); err != nil {
+			return nil, fmt.Errorf("write catalogue: %w", err)
+		}
+	}
 	f, err := r.Create(name+".new", 0)
 	if err != nil {
 		return nil, fmt.Errorf("write catalogue: %w", err)

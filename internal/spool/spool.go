@@ -81,7 +81,14 @@ const version = 2
 // Open opens the spool at path and creates it if it is missing. The folder must exist. Open renames a corrupt file,
 // see Aside.
 func Open(ctx context.Context, path string, o Options) (*Spool, error) {
+	blocked, err := makeRoom(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the agent's database: %w", err)
+	}
 	s, err := openSpool(ctx, path, o)
+	if err == nil && blocked != "" {
+		return s.reportAside(ctx, blocked, errBlocked)
+	}
 	if !errors.Is(err, errCorrupt) {
 		return s, err
 	}
@@ -93,12 +100,46 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 	if s, err = openSpool(ctx, path, o); err != nil {
 		return nil, err
 	}
+	return s.reportAside(ctx, aside, why)
+}
+
+// reportAside makes the first event of a new file report what became of the old one.
+func (s *Spool) reportAside(ctx context.Context, aside string, why error) (*Spool, error) {
 	s.aside = aside
 	text := fmt.Sprintf("the agent's database was damaged (%v) and is set aside as %q; it was made anew, and its unreported events are lost: check this machine's disk", why, filepath.Base(aside))
-	if err := s.Problem(ctx, wire.Problem{Kind: CorruptProblem, Text: text, Since: o.Now().Unix()}, ""); err != nil {
+	if err := s.Problem(ctx, wire.Problem{Kind: CorruptProblem, Text: text, Since: s.now().Unix()}, ""); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// errBlocked means that the name of the file belongs to another kind of entry.
+var errBlocked = errors.New("it is not a file")
+
+// makeRoom sets aside an entry of another kind that has the name of the file or of one of SQLite's files beside it, and
+// gives this account back the right to read and write them. It returns the new path of the file's own name.
+func makeRoom(path string) (aside string, err error) {
+	root, err := durable.Open(filepath.Dir(path), durable.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	for _, suffix := range []string{"-wal", "-shm", ""} {
+		name := filepath.Base(path) + suffix
+		to, err := durable.MakeRoom(root, name, false)
+		if err != nil {
+			return "", err
+		}
+		if to != "" && suffix == "" {
+			aside = filepath.Join(root.Dir(), to)
+		}
+		if info, err := root.Lstat(name); err == nil && info.Mode().Perm()&0o600 != 0o600 {
+			if err := root.Chmod(name, 0o600); err != nil {
+				return "", err
+			}
+		}
+	}
+	return aside, nil
 }
 
 // Aside returns the path of the corrupt file that Open has renamed; empty: none.
