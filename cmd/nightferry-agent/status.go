@@ -10,6 +10,8 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/durable"
+	"nightferry/internal/kinds"
+	"nightferry/internal/spool"
 )
 
 func newStatus(e *env) *cobra.Command {
@@ -45,24 +47,41 @@ func (e *env) statusText(s *agent.Status) error {
 	if s.Running {
 		agents = "the agent runs"
 	}
-	err := errors.Join(e.print("site %s of domain %s, %s, %d events to be reported", s.Identity.Site, s.Identity.Domain, agents, s.Spooled), e.coreText(s))
+	err := errors.Join(e.line("", "site %s of domain %s, %s, %d events to be reported", s.Identity.Site, s.Identity.Domain, agents, s.Spooled), e.coreText(s))
 	if s.Local != nil {
 		err = errors.Join(err, e.haltShown(s.Local))
 	}
 	for i := range s.Halts {
 		o := &s.Halts[i]
-		err = errors.Join(err, e.print("halted   by order %s (%s) of the Core or the store since %s by %s: %s", o.ID.Short(), escapeControl(o.Target()), formatUnix(o.At), escapeControl(o.By), escapeControl(o.Reason)))
+		err = errors.Join(err, e.line("halted   ", "by order %s (%s) of the Core or the store since %s by %s: %s", o.ID.Short(), escapeControl(o.Target()), formatUnix(o.At), escapeControl(o.By), escapeControl(o.Reason)))
 	}
 	for _, c := range s.Channels {
-		err = errors.Join(err, e.print("channel  %s", escapeControl(channelText(&c, s.Stated))))
+		err = errors.Join(err, e.line("channel  ", "%s", escapeControl(channelText(&c, s.Stated))))
 	}
 	for _, r := range s.Runs {
-		err = errors.Join(err, e.print("running  %s release %d since %s", r.Channel, r.Number, formatUnix(r.Began)))
+		err = errors.Join(err, e.line("running  ", "%s release %d since %s", r.Channel, r.Number, formatUnix(r.Began)))
 	}
 	for _, p := range s.Problems {
-		err = errors.Join(err, e.print("problem  %s since %s: %s", p.Kind, formatUnix(p.Since), escapeControl(p.Text)))
+		err = errors.Join(err, e.line("problem  ", "%s since %s: %s", p.Kind, formatUnix(p.Since), escapeControl(p.Text)))
+	}
+	for _, f := range s.Failures {
+		err = errors.Join(err, e.line("failed   ", "%s", escapeControl(failureText(&f))))
 	}
 	return err
+}
+
+// failureText describes the last run of a channel that did not end well.
+func failureText(f *spool.Failure) string {
+	text := fmt.Sprintf("%s release %d ended %s at %s: %s", f.Channel, f.Number, f.State, formatUnix(f.At), f.Cause)
+	if remedy := kinds.RunRemedy(f.Cause); remedy != "" {
+		text += " (" + remedy + ")"
+	}
+	return text
+}
+
+// line prints a label and a text, wrapped beside it.
+func (e *env) line(label, format string, args ...any) error {
+	return e.print("%s", hangingIndent(label, fmt.Sprintf(format, args...)))
 }
 
 // coreText prints the state of the connection to the Core.
@@ -70,15 +89,15 @@ func (e *env) coreText(s *agent.Status) error {
 	l, heard := &s.Core, "last message "+formatTime(s.Core.Heard)
 	switch {
 	case s.Refusal != nil:
-		return e.print("core     %s; refused since %s, %s\nremedy   %s", escapeControl(s.Refusal.Error()), formatTime(l.Since), heard, escapeControl(s.Refusal.Remedy()))
+		return errors.Join(e.line("core     ", "%s; refused since %s, %s", escapeControl(s.Refusal.Error()), formatTime(l.Since), heard), e.line("remedy   ", "%s", escapeControl(s.Refusal.Remedy())))
 	case l.Connected:
-		return e.print("core     connected since %s to %s, %s", formatTime(l.Since), escapeControl(l.URL), heard)
+		return e.line("core     ", "connected since %s to %s, %s", formatTime(l.Since), escapeControl(l.URL), heard)
 	case l.Since.IsZero():
-		return e.print("core     not connected yet")
+		return e.line("core     ", "not connected yet")
 	case l.Cause != "":
 		heard += ": " + l.Cause
 	}
-	return e.print("core     not connected since %s, %s", formatTime(l.Since), escapeControl(heard))
+	return e.line("core     ", "not connected since %s, %s", formatTime(l.Since), escapeControl(heard))
 }
 
 func channelText(c *agent.ChannelStatus, stated time.Time) string {
@@ -126,6 +145,9 @@ func (e *env) statusJSON(s *agent.Status) error {
 	}
 	for _, p := range s.Problems {
 		err = errors.Join(err, e.writeJSON(map[string]any{"event": "problem", "kind": p.Kind, "channel": p.Channel, "text": p.Text, "since": p.Since}))
+	}
+	for _, f := range s.Failures {
+		err = errors.Join(err, e.writeJSON(map[string]any{"event": "failed", "channel": f.Channel, "release": f.Number, "state": f.State, "cause": f.Cause, "remedy": kinds.RunRemedy(f.Cause), "at": f.At}))
 	}
 	return err
 }

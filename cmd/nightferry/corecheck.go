@@ -68,7 +68,7 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 		}
 		g.e.event("check", r)
 		if !g.e.json && (!g.e.quiet || !r.OK) {
-			g.e.print("%s  %-14s %s", mark, what, shownLines(r.Detail))
+			g.e.print("%s", hanging(fmt.Sprintf("%s  %-14s ", mark, what), shownLines(r.Detail)))
 		}
 	}
 	tell("configuration", fmt.Sprintf("%s: %s, %s, %s, %s", path, count(int64(len(c.Fleet.Channels)), "channel"), count(int64(len(c.Fleet.Domains)), "domain"),

@@ -203,7 +203,7 @@ func (g runViews) showRun(r *api.RunDetail) {
 	}
 	g.e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
 	if r.Cause != "" {
-		g.e.print("cause    %s", oneLine(r.Cause))
+		g.e.print("%s", hanging("cause    ", oneLine(r.Cause)))
 	}
 	where := "the Core"
 	if r.Site != "" {
@@ -257,10 +257,10 @@ func (g runViews) showFile(f *api.File) {
 	if f.From != "" {
 		line += " (from " + shown(f.From) + ")"
 	}
-	if f.Cause != "" {
-		line += ": " + oneLine(f.Cause)
-	}
 	g.e.print("%-9s %8s  %s", shown(string(f.Outcome)), size(f.Size), line)
+	if f.Cause != "" {
+		g.e.print("%s", hanging(strings.Repeat(" ", 20), oneLine(f.Cause)))
+	}
 }
 
 func newLogs(e *env) *cobra.Command {

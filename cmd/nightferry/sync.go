@@ -101,7 +101,11 @@ func (g follower) publishSummary(d *api.Published, spent time.Duration) {
 	if d.DryRun {
 		sent = "would send"
 	}
-	g.e.summary("  read %s, %s %s, %s, for %s; run %s", size(d.Read), sent, size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
+	sites := "for " + count(int64(d.Sites), "site")
+	if d.Sites == 0 {
+		sites = "no site is configured to hold it"
+	}
+	g.e.summary("  read %s, %s %s, %s, %s; run %s", size(d.Read), sent, size(d.Sent), took(spent), sites, short(d.Run))
 }
 
 func newSync(e *env) *cobra.Command {
@@ -208,7 +212,7 @@ func (g follower) showEvent(ev *api.Event) {
 		t := ev.Ended.Totals
 		g.e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended), changes(outcomes(&t.Counts)), size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
-			g.e.summary("  %s", oneLine(ev.Ended.Cause))
+			g.e.summary("%s", hanging("  ", oneLine(ev.Ended.Cause)))
 		}
 	case ev.Progress != nil:
 		if g.e.now().Sub(g.e.followed[where]) < followEvery {

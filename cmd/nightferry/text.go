@@ -137,3 +137,12 @@ func changes(list []counted) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// hanging wraps each line of a text behind a label, with the further lines below the first one's text.
+func hanging(label, text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		lines = append(lines, strings.Split(wrap(line, lineWidth-utf8.RuneCountInString(label)), "\n")...)
+	}
+	return label + strings.Join(lines, "\n"+strings.Repeat(" ", utf8.RuneCountInString(label)))
+}

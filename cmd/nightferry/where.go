@@ -54,7 +54,7 @@ func newWhere(e *env) *cobra.Command {
 			}
 			e.show(&t, "no site should have this channel")
 			for _, line := range doubts {
-				e.summary("%s", line)
+				e.summary("%s", hanging("", line))
 			}
 			fleetViews{e}.showMeasured(&notes)
 			return nil

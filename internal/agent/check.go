@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
+	"nightferry/internal/spool"
+	"nightferry/internal/wire"
 )
 
 // Finding is one thing that Check has looked at.
@@ -52,7 +55,39 @@ func Check(ctx context.Context, o CheckOptions) []Finding {
 	for _, dir := range id.Allow {
 		all = append(all, Finding{"write " + dir, checkWritable(dir)}, Finding{"not write above " + dir, notAbove(dir)})
 	}
+	all = append(all, checkTargets(ctx, id, o)...)
 	return append(all, Finding{"Core", checkReach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", checkClock(ctx, id, o)})
+}
+
+// checkTargets looks whether each target of the newest state can be written, as a run would.
+func checkTargets(ctx context.Context, id *Identity, o CheckOptions) (all []Finding) {
+	sp, err := spool.Look(ctx, filepath.Join(o.StateDir, spoolFile), o.Now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the agent has not run yet
+	}
+	var state *wire.State
+	if err == nil {
+		state, err = readState(ctx, sp)
+		err = errors.Join(err, sp.Close())
+	}
+	if err != nil {
+		return []Finding{{"targets", fmt.Errorf("%w: %w", ErrUnproven, err)}}
+	}
+	if state == nil {
+		return nil
+	}
+	for i := range state.Desired {
+		d := &state.Desired[i]
+		target, err := id.checkAllowed(d.Target)
+		if err == nil {
+			err = apply.CheckReadable(target)
+		}
+		if err == nil {
+			err = apply.CheckWritable(target)
+		}
+		all = append(all, Finding{fmt.Sprintf("target of channel %s, %s", d.Channel, d.Target), err})
+	}
+	return all
 }
 
 const probeName = ".nightferry-check"
@@ -66,7 +101,9 @@ func checkWritable(dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := root.Mkdir(probeName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := root.Mkdir(probeName, 0o755); durable.IsReadOnly(err) {
+		return &apply.ReadOnlyError{Dir: dir, Err: err}
+	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("give this account the right to write: %w", err)
 	}
 	err = root.WriteFile(probeName+"/file", []byte("nightferry-agent check\n"), 0o644)

@@ -286,7 +286,7 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 		level = Warning
 	}
 	var sent int64
-	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, error) {
+	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, *spool.Failure, error) {
 		c.Extra, c.Unchanged = f.Extra, f.Unchanged // more than the spool knows
 		f.Counts, sent = c.Counts, c.Sent
 		if res != nil {
@@ -294,7 +294,7 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 			f.Unchanged = max(0, res.Unchanged-c.Previous)
 		}
 		body, err := wire.Encode(f)
-		return wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.FinishedEvent, Body: body}, err
+		return wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.FinishedEvent, Body: body}, a.failureOf(r, f), err
 	})
 	if err != nil {
 		return err
@@ -306,6 +306,18 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 	a.report.wake()
 	a.hello.wake()
 	return nil
+}
+
+// failureOf returns what status shows of a run that did not end well, or nil.
+func (a *agent) failureOf(r spool.Run, f *wire.Finished) *spool.Failure {
+	if f.Verdict == runs.Verified || f.Verdict == runs.Stopped || f.Verdict == runs.Planned {
+		return nil
+	}
+	cause := f.Error
+	if cause == "" {
+		cause = fmt.Sprintf("%d files failed, %d are in use: nightferry run show, at the Core, has the cause of each", f.Failed, f.Locked)
+	}
+	return &spool.Failure{Channel: r.Channel, Number: r.Number, State: f.Verdict, Cause: cause, At: a.o.Now().Unix()}
 }
 
 func textError(s string) error {

@@ -28,6 +28,7 @@ type Status struct {
 	Channels []ChannelStatus
 	Stated   time.Time // of the desired state, by the Core's clock; zero: there is none
 	Runs     []spool.Run
+	Failures []spool.Failure // the last run of each channel, if it did not end well
 	Problems []spool.OpenProblem
 	Spooled  uint64 // events that the Core has not acknowledged
 }
@@ -95,6 +96,9 @@ func (s *Status) readSpool(ctx context.Context, sp *spool.Spool, root *durable.R
 		return err
 	}
 	if s.Problems, err = sp.Problems(ctx); err != nil {
+		return err
+	}
+	if s.Failures, err = sp.Failures(ctx); err != nil {
 		return err
 	}
 	if s.Spooled, _, err = sp.Spooled(ctx); err != nil {

@@ -163,7 +163,7 @@ type Published struct {
 	Skipped   int64               `json:"skipped"`
 	Read      int64               `json:"read"`
 	Sent      int64               `json:"sent"`
-	Sites     int                 `json:"sites"` // that should hold the release now
+	Sites     int                 `json:"sites"` // that are configured to hold the channel, also of a dry run
 }
 
 // FollowLine is a line of the answer to a sync or a verify: the requests once,

@@ -44,10 +44,26 @@ func hasRecord(target string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if err := checkFolder(root); err != nil {
+		return false, errors.Join(err, root.Close())
+	}
 	for _, name := range []string{memoryName, catalogueName} {
 		if _, err = root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			return err == nil, errors.Join(err, root.Close())
 		}
 	}
 	return false, root.Close()
+}
+
+// checkFolder returns an error if something else than a folder has the name of nightferry's own folder in a target. It
+// may be the site's own file.
+func checkFolder(root *durable.Root) error {
+	info, err := root.Lstat(stateDir)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%w: %q in this target is nightferry's own folder, and is none here: rename it, then pull again", errNotFolder, stateDir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

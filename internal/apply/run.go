@@ -51,7 +51,7 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 		err = s.clearVerified()
 	}
 	s.report.res.BytesWire = s.remote.wire.Load()
-	return &s.report.res, errors.Join(err, done())
+	return &s.report.res, errors.Join(s.explainFailed(target, err), done())
 }
 
 // Recover finishes an interrupted commit without a store. If there is none, it does nothing.

@@ -46,6 +46,9 @@ func openSite(target string, o Options) (*site, func() error, error) {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
 	root, err := o.openRoot(target)
+	if durable.IsReadOnly(err) {
+		return nil, nil, explainReadOnly(target, err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
@@ -54,6 +57,9 @@ func openSite(target string, o Options) (*site, func() error, error) {
 	s.remote = &remote{o: &s.o, root: root, pages: pageCache{root}, report: s.report}
 	unlock, err := s.prepareFolders()
 	if err != nil {
+		if durable.IsReadOnly(err) {
+			return nil, nil, errors.Join(explainReadOnly(target, err), root.Close())
+		}
 		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
 	}
 	return s, func() error { return errors.Join(unlock(), root.Close()) }, nil
@@ -72,6 +78,8 @@ func (s *site) prepareFolders() (func() error, error) {
 	if err := s.target.root.Mkdir(stateDir, 0o755); err == nil {
 		fresh = true
 	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	} else if err := checkFolder(s.target.root); err != nil {
 		return nil, err
 	}
 	if fresh {

@@ -33,7 +33,7 @@ func CheckReadable(target string) error {
 		return nil
 	}
 	if err == nil {
-		err = readList(root.Dir())
+		err = errors.Join(readList(root.Dir()), checkFolder(root))
 		for _, name := range []string{memoryName, catalogueName} {
 			err = errors.Join(err, readStart(root, name))
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -210,19 +211,87 @@ func (c *Commit) checkPlaced() error {
 	return errTaken
 }
 
-// setModeTime sets mode and time if they differ. It touches a file only if it has the size that was verified.
+// setModeTime sets mode and time if they differ. It touches a file only if it has the size that was verified. If the
+// file has further hard links, a copy replaces it: the other names may be outside of the target.
 func (c *Commit) setModeTime(name string, s Step) error {
 	info, err := c.statName(name)
 	if info == nil || err != nil || info.IsDir() != s.Dir || !s.Dir && (!info.Mode().IsRegular() || info.Size() != s.Size) {
 		return err
 	}
+	same := s.Dir || c.o.Keeps.SameTime(durable.Nanoseconds(info.ModTime()), s.MTime)
+	if same && durable.SameMode(c.root, &c.o.Keeps, name, uint16(info.Mode().Perm()), s.Mode) {
+		return nil
+	}
+	if !s.Dir {
+		if info, err = c.separate(name, info); err != nil {
+			return err
+		}
+	}
 	if err := c.Tolerate(durable.SetMode(c.root, &c.o.Keeps, name, info, s.Mode)); err != nil {
 		return err
 	}
-	if s.Dir || c.o.Keeps.SameTime(durable.Nanoseconds(info.ModTime()), s.MTime) {
+	if same {
 		return nil
 	}
 	return c.Tolerate(c.root.Chtimes(name, time.Unix(0, c.o.Keeps.Time(s.MTime))))
+}
+
+// separate replaces a file that has further hard links by a copy, and returns the stat of the file that has the name
+// then.
+func (c *Commit) separate(name string, info fs.FileInfo) (fs.FileInfo, error) {
+	shared, err := durable.HasOtherNames(c.root, name, info)
+	if !shared || err != nil {
+		return info, err
+	}
+	to := c.o.Stage + "/" + rand.Text()
+	err = c.copyFile(name, to, info.Size())
+	if err == nil {
+		err = c.root.Chtimes(to, info.ModTime())
+	}
+	if err == nil {
+		err = c.placer.Place(to, name, true)
+	}
+	if err != nil {
+		_ = c.root.Remove(to) // if it stays, the sweep of the staging folder removes it
+		return nil, fmt.Errorf("separate %q from its other hard links: %w", name, err)
+	}
+	c.noteChanged(Step{Kind: Place, Path: name, Slot: to})
+	return c.root.Lstat(name)
+}
+
+// copyFile copies a file of size bytes to a new name, durably.
+func (c *Commit) copyFile(from, to string, size int64) (err error) {
+	in, err := c.root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // it was only read
+	out, err := c.root.Create(to, 0)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	var done int64
+	for err == nil {
+		var n int
+		n, err = in.Read(buf)
+		if n > 0 {
+			if _, werr := out.WriteAt(buf[:n], done); werr != nil {
+				err = werr
+			}
+			done += int64(n)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+		if done != size {
+			err = errEdited
+		}
+	}
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
 }
 
 // Tolerate passes the error of a refused mode or time to Options.OnDecline. It returns every other error.

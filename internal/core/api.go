@@ -78,7 +78,7 @@ type Published struct {
 	Skipped   int64               `json:"skipped"`
 	Read      int64               `json:"read"`
 	Sent      int64               `json:"sent"`
-	Sites     int                 `json:"sites"` // that should hold the release now
+	Sites     int                 `json:"sites"` // that are configured to hold the channel, also of a dry run
 }
 
 // SyncRequest asks sites to start a run now.

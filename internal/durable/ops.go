@@ -161,6 +161,12 @@ func SetMode(r *Root, keeps *Traits, name string, info fs.FileInfo, want uint16)
 	return r.Chmod(name, mode)
 }
 
+// HasOtherNames reports whether a file has further hard links. A change of its mode or time shows under all of them.
+func HasOtherNames(r *Root, name string, info fs.FileInfo) (bool, error) {
+	n, err := r.links(name, info)
+	return n > 1, wrap("count the links of", name, err)
+}
+
 // Chtimes sets the modification time, as precisely as the file system stores it (100 ns on NTFS). It does not
 // change the access time.
 func (r *Root) Chtimes(name string, mtime time.Time) error {

@@ -191,24 +191,31 @@ var quoted = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 // Remedy returns the remedy for an incident, by its kind and its text, as plain
 // text. If the text names several causes, it returns the remedy of each.
 func Remedy(kind Kind, text string) string {
-	var found []string
+	found := ""
 	if kind == RunFails || kind == Target+"-unreadable" {
 		if _, rest, ok := strings.Cut(text, ": "); ok { // before it, the site and the channel are named
 			text = rest
 		}
-		text = quoted.ReplaceAllString(text, "")
-		for _, c := range causes {
-			if !strings.Contains(text, c.part) {
-				continue
-			}
-			text = strings.NewReplacer(c.part+": operation not permitted", "", c.part, "").Replace(text)
-			if !slices.Contains(found, c.remedy) {
-				found = append(found, c.remedy)
-			}
-		}
+		found = RunRemedy(text)
 	}
-	if len(found) == 0 {
-		found = []string{Of(kind).Remedy}
+	if found == "" {
+		found = strings.ReplaceAll(Of(kind).Remedy, "`", "")
+	}
+	return found
+}
+
+// RunRemedy returns the remedies for the causes that the error of a run names, as plain text, or "" if it names none.
+func RunRemedy(text string) string {
+	var found []string
+	text = quoted.ReplaceAllString(text, "")
+	for _, c := range causes {
+		if !strings.Contains(text, c.part) {
+			continue
+		}
+		text = strings.NewReplacer(c.part+": operation not permitted", "", c.part, "").Replace(text)
+		if !slices.Contains(found, c.remedy) {
+			found = append(found, c.remedy)
+		}
 	}
 	return strings.ReplaceAll(strings.Join(found, ". Also: "), "`", "")
 }

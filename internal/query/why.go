@@ -138,7 +138,11 @@ func (v *Service) addBehind(out *reasons, s *fleet.Site, st *SiteStatus, ch *Cha
 	rel, _ := v.o.Newest.Of(ch.Channel)
 	before := len(out.list)
 	if ch.failed {
-		out.add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, "nightferry run show "+ch.Run[:min(8, len(ch.Run))], kinds.RunFails)
+		remedy := kinds.RunRemedy(ch.LastWhy) // the one that the incident of a second failure has
+		if remedy == "" {
+			remedy = "nightferry run show " + ch.Run[:min(8, len(ch.Run))]
+		}
+		out.add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, remedy, kinds.RunFails)
 	}
 	if st.Connected && st.Revision < st.Wanted {
 		out.add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
@@ -248,7 +252,10 @@ func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) 
 			case !same:
 				out = append(out, Reason{Domain: m.Domain, Site: m.Site, Channel: channel, What: "incident " + x.Kind, Since: m.First, Cause: m.Text, Remedy: x.Remedy})
 			case x.Kind == string(kinds.RunFails): // it names the files and their remedy
-				out[n].Cause, out[n].Remedy = m.Text, kinds.Remedy(kinds.RunFails, m.Text)
+				if out[n].Cause == "" || !strings.Contains(m.Text, out[n].Cause) {
+					out[n].Cause = m.Text
+				}
+				out[n].Remedy = kinds.Remedy(kinds.RunFails, m.Text)
 			}
 		}
 	}

@@ -33,8 +33,8 @@ func TestFetchedOfAllAttempts(t *testing.T) {
 	}
 	s, err := Open(t.Context(), path, Options{Now: time.Now})
 	try(t, err)
-	try(t, s.Finish(t.Context(), Run{ID: make([]byte, 16), Channel: "package"}, nil, func(Counts) (wire.Event, error) {
-		return wire.Event{Channel: "package", Kind: wire.FinishedEvent}, nil
+	try(t, s.Finish(t.Context(), Run{ID: make([]byte, 16), Channel: "package"}, nil, func(Counts) (wire.Event, *Failure, error) {
+		return wire.Event{Channel: "package", Kind: wire.FinishedEvent}, nil, nil
 	}))
 	begin(s)
 	runs, err := s.Runs(t.Context())

@@ -127,10 +127,11 @@ type Counts struct {
 }
 
 // Finish ends the channel's run in one transaction. It turns settled and told outcomes into events and appends the
-// event that last creates from the counts. It removes the run, records its sync request as served, and stores hold, if
+// event that last creates from the counts. It stores the failure that last returns, if any, for operators on the site;
+// with hold, the channel's failure is forgotten. It removes the run, records its sync request as served, and stores hold, if
 // set, as the target's new content. It drops outcomes that were only intended. If the run has already ended, Finish
 // does nothing.
-func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
+func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, *Failure, error)) error {
 	return s.runChange(ctx, "finish the run", func(tx *sql.Tx) error {
 		var open int
 		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM runs WHERE channel = ? AND id = ?", r.Channel, r.ID).Scan(&open); err != nil || open == 0 {
@@ -140,8 +141,11 @@ func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts)
 		if err := mergeOutcomes(ctx, tx, r, s.now().UnixMilli(), &c); err != nil {
 			return err
 		}
-		e, err := last(c)
+		e, failure, err := last(c)
 		if err != nil {
+			return err
+		}
+		if err := keepFailure(ctx, tx, r.Channel, failure, hold != nil); err != nil {
 			return err
 		}
 		if err := appendEvent(ctx, tx, &e); err != nil {

@@ -73,10 +73,11 @@ CREATE INDEX IF NOT EXISTS outcomes_of ON outcomes (channel, state);
 CREATE TABLE IF NOT EXISTS problems (kind TEXT NOT NULL, channel TEXT NOT NULL, text TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, channel)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lent (channel TEXT NOT NULL, key TEXT NOT NULL, url TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (channel, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (channel TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = 2;
+CREATE TABLE IF NOT EXISTS failures (channel TEXT PRIMARY KEY, number INTEGER NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 3;
 `
 
-const version = 2
+const version = 3
 
 // Open opens the spool at path and creates it if it is missing. The folder must exist. Open renames a corrupt file,
 // see Aside.

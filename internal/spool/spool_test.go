@@ -212,14 +212,14 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	}))
 	run.Pass = p
 	var counts Counts
-	try(t, s.Finish(ctx, run, &Held{Held: wire.Held{Number: 3, Verified: 5}, Target: run.Target}, func(c Counts) (wire.Event, error) {
+	try(t, s.Finish(ctx, run, &Held{Held: wire.Held{Number: 3, Verified: 5}, Target: run.Target}, func(c Counts) (wire.Event, *Failure, error) {
 		counts = c
-		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil
+		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil, nil
 	}))
 
-	try(t, s.Finish(ctx, run, nil, func(Counts) (wire.Event, error) {
+	try(t, s.Finish(ctx, run, nil, func(Counts) (wire.Event, *Failure, error) {
 		t.Error("a run ends twice")
-		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil
+		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil, nil
 	}))
 
 	seen := map[uint64]int{}
