@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/spool"
+	"nightferry/internal/wire"
 )
 
 // TestStatusShowsFailures: status names the last failed run of a channel with its cause and remedy, and fits 80 columns.
@@ -16,7 +17,7 @@ func TestStatusShowsFailures(t *testing.T) {
 	e := &env{stdout: &out}
 	s := agent.Status{Identity: &agent.Identity{Domain: "corp", Site: "berlin"}, Stated: time.Unix(1_700_000_000, 0),
 		Channels: []agent.ChannelStatus{{Channel: "package", Held: &spool.Held{Target: "/srv/content/package"}}},
-		Problems: []spool.OpenProblem{{Kind: "store", Text: strings.Repeat("words of a problem ", 9)}},
+		Problems: []spool.OpenProblem{{Problem: wire.Problem{Kind: "store", Text: strings.Repeat("words of a problem ", 9)}}},
 		Failures: []spool.Failure{{Channel: "package", Number: 7, State: "failed", At: 1_700_000_000, Cause: `target "/srv/content/package" cannot be written: read-only file system`}}}
 	if err := e.statusText(&s); err != nil {
 		t.Fatal(err)

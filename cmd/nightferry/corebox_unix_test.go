@@ -222,10 +222,12 @@ func (x *coreBox) mode(name string, want fs.FileMode) {
 	}
 }
 
+// contains expects each pattern in a text, also where the text was wrapped.
 func contains(t *testing.T, text string, parts ...string) {
 	t.Helper()
+	joined := regexp.MustCompile(`\n +`).ReplaceAllString(text, " ")
 	for _, p := range parts {
-		if !regexp.MustCompile(p).MatchString(text) {
+		if re := regexp.MustCompile(p); !re.MatchString(text) && !re.MatchString(joined) {
 			t.Errorf("%q is not in:\n%s", p, text)
 		}
 	}

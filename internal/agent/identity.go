@@ -166,9 +166,6 @@ func readJWT(root *durable.Root) (string, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("read the site's credential: %w", err)
 	}
-	if _, err := bus.ReadGrant(strings.TrimSpace(string(b))); err != nil {
-		return "", fmt.Errorf("read the site's credential: %w", &IdentityError{filepath.Join(root.Dir(), jwtFile), err})
-	}
 	return strings.TrimSpace(string(b)), nil
 }
 

@@ -294,7 +294,7 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 			f.Unchanged = max(0, res.Unchanged-c.Previous)
 		}
 		body, err := wire.Encode(f)
-		return wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.FinishedEvent, Body: body}, a.failureOf(r, f), err
+		return wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.FinishedEvent, Body: body}, failureOf(r, f, a.o.Now()), err
 	})
 	if err != nil {
 		return err
@@ -309,7 +309,7 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 }
 
 // failureOf returns what status shows of a run that did not end well, or nil.
-func (a *agent) failureOf(r spool.Run, f *wire.Finished) *spool.Failure {
+func failureOf(r spool.Run, f *wire.Finished, now time.Time) *spool.Failure {
 	if f.Verdict == runs.Verified || f.Verdict == runs.Stopped || f.Verdict == runs.Planned {
 		return nil
 	}
@@ -317,7 +317,7 @@ func (a *agent) failureOf(r spool.Run, f *wire.Finished) *spool.Failure {
 	if cause == "" {
 		cause = fmt.Sprintf("%d files failed, %d are in use: nightferry run show, at the Core, has the cause of each", f.Failed, f.Locked)
 	}
-	return &spool.Failure{Channel: r.Channel, Number: r.Number, State: f.Verdict, Cause: cause, At: a.o.Now().Unix()}
+	return &spool.Failure{Channel: r.Channel, Number: r.Number, State: f.Verdict, Cause: cause, At: now.Unix()}
 }
 
 func textError(s string) error {

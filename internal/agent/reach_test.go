@@ -47,9 +47,9 @@ func TestUnreadableTarget(t *testing.T) {
 	w.start(w.enrolled(root), nil)
 	w.publish(tree(5, "one"), target)
 	w.await("run", func() bool { return w.finished(0) != nil })
-	record := filepath.Join(target, ".nightferry", "catalogue")
+	record := filepath.Join(target, ".nightferry")
 	w.try(os.Rename(record, record+".kept"))
-	w.try(os.Mkdir(record, 0o755)) // reading it fails, as a bad disk does
+	w.try(os.WriteFile(record, nil, 0o644)) // reading the record fails, as on a bad disk
 	w.want(func(s *wire.State) {
 		s.Desired[0].Start++
 		s.Desired[0].Check = wire.CheckQuick

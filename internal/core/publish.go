@@ -163,18 +163,18 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 	if run, err := pb.ledger.Run(always, id); err == nil {
 		pb.notices.emitEvent(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
-	if err == nil {
-		var list []fleet.Site
-		list, err = pb.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
-		p.Sites = len(list)
-	}
+	sites, serr := pb.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
+	p.Sites = len(sites)
 	if err != nil || o.DryRun {
 		return p, err
 	}
 	if _, err := pb.adopt(ctx, ch.Name, id); err != nil {
 		return p, err
 	}
-	return p, pb.desire(ctx, desired.Change{})
+	if err := pb.desire(ctx, desired.Change{}); err != nil {
+		return p, err
+	}
+	return p, serr
 }
 
 // byChannelKey lets a guard name the configuration's key where push has a flag
