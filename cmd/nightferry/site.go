@@ -52,7 +52,7 @@ func newSiteToken(e *env) *cobra.Command {
 		use:   "token [flags] [NAME]",
 		short: "Issue the one-time token with which a site joins",
 		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Anyone with the token can join as that site: protect it like a password. If the site is already enrolled, using the token replaces and disconnects its current agent; the command warns you and shows when that agent enrolled. " +
-			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers. --out writes the token into a file that only you can read; with --wave it names a folder, which gets a file NAME.token for each.",
+			"--wave issues tokens for so many of the configured sites that have not joined yet, or whose agent the Core refuses, for a script that builds servers. --out writes the token into a file that only you can read; with --wave it names a folder, which gets a file NAME.token for each.",
 		example: "nightferry site token osaka -o osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
@@ -169,7 +169,7 @@ func (g memberVerbs) siteToken(ctx context.Context, f *coreFlags, req api.TokenR
 		}
 	}
 	if len(list) == 0 && !g.e.json {
-		g.e.warn("every site that was named has joined already")
+		g.e.warn("every site that was named has joined already, and none is refused")
 	}
 	return failed
 }

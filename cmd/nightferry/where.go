@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/api"
+	"nightferry/internal/query"
 )
 
 func newWhere(e *env) *cobra.Command {
@@ -45,6 +46,9 @@ func newWhere(e *env) *cobra.Command {
 					since = p.Found
 				}
 				t.add(p.Site, number(p.Release), p.State, sum, minute(since), minute(p.Verified))
+				if w := p.Waiting; w != nil {
+					doubts = append(doubts, fmt.Sprintf("%s: %s", shown(p.Site), oneLine((*query.Waiting)(w).String())))
+				}
 				if p.Cause != "" {
 					doubts = append(doubts, doubt(channel, &p))
 				}

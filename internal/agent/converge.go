@@ -301,8 +301,9 @@ func (a *agent) spawnJob(ctx context.Context, g *errgroup.Group, channel string,
 type attempt struct {
 	at     time.Time
 	wait   time.Duration
-	why    string // error of the last run; empty: it ends by itself
-	before string // error of the run before
+	why    string   // error of the last run; empty: it ends by itself
+	before string   // error of the run before
+	reason wire.Why // of why
 }
 
 // unchangedWait is the delay before an unchanged failure is retried, for a

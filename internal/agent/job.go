@@ -72,12 +72,14 @@ func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desire
 				aerr = errors.Join(errSuperseded, aerr)
 				break
 			}
+			a.noteStuck(r.Channel, &wire.Wait{Channel: r.Channel, Why: retryReason(aerr), Until: a.o.Now().Add(wait).Unix(), Text: aerr.Error()})
 			pause := time.NewTimer(wait)
 			select {
 			case <-rctx.Done():
 			case <-pause.C:
 			}
 			pause.Stop()
+			a.noteStuck(r.Channel, nil)
 			wait = min(2*wait, maxRetry)
 			if ctx.Err() != nil {
 				return false, nil
@@ -260,6 +262,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	}
 	a.mu.Lock()
 	n := a.next[r.Channel]
+	n.reason = retryReason(aerr)
 	n.why = fmt.Sprintf("%s %d %d %s", f.Verdict, f.Locked, f.Failed, f.Error)
 	if f.Locked > 0 && f.Failed == 0 {
 		n.why = "" // a file in use is usually free again soon

@@ -57,7 +57,8 @@ type agent struct {
 	beaten    uint64             // revision that the Core knows to be accepted, or will learn with the next heartbeat
 	fatal     error
 
-	failures map[string]string // by channel: why its last run did not end well
+	failures map[string]string    // by channel: why its last run did not end well
+	stuck    map[string]wire.Wait // by channel: why its run waits at present
 }
 
 // signal wakes one waiter; several that come together are one.
@@ -132,7 +133,7 @@ func lockSite(ctx context.Context, root *durable.Root) (unlock func() error, err
 }
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
-	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
+	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{}, stuck: map[string]wire.Wait{},
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, preparing: preparations{plans: map[string]*preparation{}}}
 	a.scrubs = &scrubs{s: &a.session, passes: map[string]*pass{}}
 	a.halts = newHaltState(&a.session, a.work)

@@ -1,12 +1,19 @@
 package agent
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"nightferry/internal/apply"
+	"nightferry/internal/bus"
+	"nightferry/internal/durable"
 	"nightferry/internal/schedule"
+	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
 
@@ -29,7 +36,10 @@ func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) w
 		_, whose := a.clockSkew()
 		w.Why, w.Text = wire.WhyClock, fmt.Sprintf("this site's clock and %s are %s apart", whose, skew.Round(time.Second))
 	case halted != nil:
-		w.Why, w.Text = wire.WhyHalted, fmt.Sprintf("by %s: %s", halted.By, halted.Reason)
+		w.Why, w.Text = wire.WhyHalted, fmt.Sprintf("by order %s of %s: %s", halted.ID.Short(), halted.By, halted.Reason)
+		if halted.ID.IsZero() {
+			w.Text = fmt.Sprintf("on the site, by %s: %s", halted.By, halted.Reason)
+		}
 	case failing != nil:
 		w.Why, w.Text = wire.WhySilent, failing.Error()
 	}
@@ -47,14 +57,40 @@ func (a *agent) waitReason(v schedule.Verdict, c *schedule.Candidate, m *schedul
 		w.Why, until = wire.WhyRate, m.Change
 	case schedule.Later:
 		w.Why, until = wire.WhyLifted, c.After
-		if a.next[c.Channel].at.Equal(c.After) {
-			w.Why, w.Text = wire.WhyRetry, a.failures[c.Channel]
+		if n := a.next[c.Channel]; n.at.Equal(c.After) {
+			w.Why, w.Text = cmp.Or(n.reason, wire.WhyRetry), a.failures[c.Channel]
+		}
+	default:
+		if ahead := slices.Sorted(maps.Keys(a.running)); len(ahead) > 0 {
+			w.Text = "behind " + strings.Join(ahead, ", ")
 		}
 	}
 	if !until.IsZero() {
 		w.Until = until.Unix()
 	}
 	return w
+}
+
+// retryReason names why a run that ended with err is tried again.
+func retryReason(err error) wire.Why {
+	var space *apply.SpaceError
+	switch {
+	case errors.As(err, &space), errors.Is(err, spool.ErrFull), durable.IsDiskFull(err):
+		return wire.WhySpace
+	case errors.Is(err, errNotLent), errors.Is(err, bus.ErrAway):
+		return wire.WhyURL
+	}
+	return wire.WhyRetry
+}
+
+// noteStuck notes why a run that is under way waits; nil: it continues.
+func (a *agent) noteStuck(channel string, w *wire.Wait) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if delete(a.stuck, channel); w != nil {
+		a.stuck[channel] = *w
+	}
+	a.work.wake()
 }
 
 // sendWaiting takes what the due channels wait for, and sends it to the Core at once
@@ -66,7 +102,10 @@ func (a *agent) sendWaiting(due []dueChannel, verdicts []schedule.Verdict, m sch
 	var all []wire.Wait
 	for i := range due {
 		w := due[i].held
-		if j := a.running[due[i].Channel]; j != nil && j.movesContent() {
+		j := a.running[due[i].Channel]
+		if stuck, ok := a.stuck[due[i].Channel]; ok {
+			w = stuck
+		} else if j != nil && j.movesContent() {
 			continue
 		}
 		if w.Why == 0 {

@@ -115,7 +115,7 @@ func reasonOf(r *query.Reason) Reason {
 }
 
 func placeOf(p *query.Place) Place {
-	return Place{p.Domain, p.Site, p.Release, p.Present, p.Size, p.Digest, p.Since, p.Verified, p.Current, p.State, p.Found, p.Cause, p.Run, (*Measurement)(p.Measured)}
+	return Place{p.Domain, p.Site, p.Release, p.Present, p.Size, p.Digest, p.Since, p.Verified, p.Current, p.State, p.Found, p.Cause, p.Run, (*Waiting)(p.Waiting), (*Measurement)(p.Measured)}
 }
 
 func incidentOf(i *query.Incident) Incident {

@@ -132,6 +132,7 @@ type SiteChannel struct {
 // Waiting is why a site has not started the wanted run of a channel.
 type Waiting struct {
 	Why   string    `json:"why"`            // one word
+	Since time.Time `json:"since,omitzero"` // with away: when its last message arrived
 	Until time.Time `json:"until,omitzero"` // when the reason ends by itself; absent: unknown
 	Text  string    `json:"text,omitempty"` // details, as the site sent them
 }
@@ -162,6 +163,7 @@ type Place struct {
 	Found    time.Time           `json:"found,omitzero"`    // when a run found it missing, different or in doubt
 	Cause    string              `json:"cause,omitempty"`   // the run's finding, or why nothing is proven
 	Run      string              `json:"run,omitempty"`     // that run
+	Waiting  *Waiting            `json:"waiting,omitempty"` // why the site has not started to bring the newest release
 	Measured *Measurement        `json:"measured,omitempty"`
 }
 

@@ -68,6 +68,7 @@ type Grant struct {
 	Issuer  string // public half of the signing key
 	Issued  time.Time
 	Expires time.Time // zero: never
+	Proven  bool      // a refused client has proven that it has the user's key; the issuer proves nothing by itself
 }
 
 // ReadGrant reads a user's JWT.

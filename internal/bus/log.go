@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"encoding/base64"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 )
 
 // logger forwards the server's log lines. Connecting clients choose the names and subjects in them.
@@ -68,7 +70,21 @@ func (l logger) findGrant(text string) *Grant {
 	if err != nil {
 		return nil
 	}
+	if strings.Contains(text, "authentication error") { // else the server may hold the connection's lock
+		g.Proven = hasSigned(g.Public, c.GetNonce(), c.GetOpts().Sig)
+	}
 	return &g
+}
+
+// hasSigned reports whether a client has signed the server's nonce with a user's key. The server itself checks that only for
+// a credential whose issuer it knows.
+func hasSigned(public string, nonce []byte, signature string) bool {
+	sig, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil {
+		return false
+	}
+	key, err := nkeys.FromPublicKey(public)
+	return err == nil && len(nonce) > 0 && key.Verify(nonce, sig) == nil
 }
 
 func (l logger) Noticef(format string, args ...any) { l.writeLog(Info, format, args) }

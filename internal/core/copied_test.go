@@ -36,9 +36,10 @@ func TestCopiedStateByTurns(t *testing.T) {
 			if err != nil || len(sites) != 1 {
 				t.Fatal(sites, err)
 			}
-			return sites[0].Seen.After(before)
+			return sites[0].Connected && sites[0].Seen.After(before)
 		})
 		stop()
+		w.until("the agent to have left", func() bool { return !w.seen("osaka") }) // else its last message counts as one of the next turn
 	}
 	for range 2 {
 		turn(state)

@@ -3,7 +3,11 @@ package core
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"nightferry/internal/bus"
@@ -38,7 +42,7 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 		}
 		return at, "the holder of " + who
 	case !ok:
-		return wire.Address{}, fmt.Sprintf("a client whose credential names %q: that credential's signing key is not in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
+		return l.whoShowsUnknown(g)
 	}
 	at := wire.Address{Domain: domain, Site: g.Name}
 	now := l.o.Now()
@@ -62,8 +66,63 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 		why = "the configuration has no such site in that domain: add it, or revoke the site"
 	case !g.Expires.IsZero() && now.After(g.Expires):
 		why = "its credential ended on " + minuteOf(g.Expires) + ": enroll it again with a new token"
+		if g.Proven {
+			x.refused, x.refusedAt = why, now
+		}
 	}
 	return at, fmt.Sprintf("site %s: %s", at, why)
+}
+
+// whoShowsUnknown tells whose credential it is that a signing key unknown to this Core has signed. Anyone can make one, so
+// it is a site's only if the client has the key of that site's identity.
+func (l *busLink) whoShowsUnknown(g *bus.Grant) (wire.Address, string) {
+	var at wire.Address
+	const why = "its agent shows a credential that was signed by a key which is not in force here: the key was removed, or the vault was restored from a backup. Restore the newest vault, or enroll the site again with a new token"
+	if g.Proven {
+		l.fleet.eachSite(func(a wire.Address, x *site) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			if x.identity != nil && x.identity.Public == g.Public {
+				at, x.refused, x.refusedAt = a, why, l.o.Now()
+			}
+		})
+	}
+	if at != (wire.Address{}) {
+		return at, fmt.Sprintf("site %s: %s", at, why)
+	}
+	names := l.strangers.note(g.Name, l.o.Now())
+	return at, fmt.Sprintf("clients whose credentials name %s: the signing keys of these credentials are not in force here; a site of this Core has to enroll again with a new token", names)
+}
+
+// strangers are the names in credentials that unknown keys have signed. Anyone can choose such a name.
+type strangers struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+// maxStrangers bounds the names that are remembered, and strangerLife how long.
+const (
+	maxStrangers = 64
+	strangerLife = time.Hour
+)
+
+// note adds a name and returns all, for people.
+func (s *strangers) note(name string, now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.seen, func(_ string, at time.Time) bool { return now.Sub(at) > strangerLife })
+	if _, known := s.seen[name]; !known && len(s.seen) >= maxStrangers {
+		return fmt.Sprintf("%q and at least %d others", name, len(s.seen))
+	}
+	if s.seen == nil {
+		s.seen = map[string]time.Time{}
+	}
+	s.seen[name] = now
+	var names []string
+	for _, n := range slices.Sorted(maps.Keys(s.seen)) {
+		names = append(names, strconv.Quote(n))
+	}
+	return strings.Join(names, ", ")
 }
 
 func minuteOf(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

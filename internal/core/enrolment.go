@@ -67,7 +67,7 @@ func (i *identities) Enrolment(a wire.Address) enrolment.Site {
 func (i *identities) read(x *site) enrolment.Site {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return enrolment.Site{Identity: x.identity, Connected: i.fleet.heardLately(x), Seen: x.seen, Version: x.sighting.Version}
+	return enrolment.Site{Identity: x.identity, Connected: i.fleet.heardLately(x), Refused: x.refused != "", Seen: x.seen, Version: x.sighting.Version}
 }
 
 // Replace implements enrolment.Sites. A confirmation of the former server proves nothing any more.

@@ -106,3 +106,12 @@ func (c *Core) Fail(text string) error {
 	c.incidents.Raise(kinds.Store, "", wire.Address{}, text)
 	return c.ledger.Close()
 }
+
+// Strangers returns the text about credentials with these names.
+func Strangers(names ...string) (text string) {
+	var s strangers
+	for _, n := range names {
+		text = s.note(n, time.Now())
+	}
+	return text
+}

@@ -103,8 +103,8 @@ func (c *accounts) correctHoldings(ctx context.Context, a wire.Address, list []w
 		return nil, err
 	}
 	for _, s := range stored {
-		if findHeld(list, s.Channel).Channel == "" && !s.Verified.IsZero() {
-			if _, err := c.ledger.Sites.Correct(ctx, a.Domain, a.Site, s.Channel, 0, s.Release); err != nil {
+		if findHeld(list, s.Channel).Channel == "" && s.Lacks.IsZero() {
+			if err := c.ledger.Sites.Lack(ctx, a.Domain, a.Site, s.Channel); err != nil {
 				return nil, err
 			}
 		}
@@ -112,7 +112,7 @@ func (c *accounts) correctHoldings(ctx context.Context, a wire.Address, list []w
 	for _, d := range c.desired.Of(a).Desired {
 		h := findHeld(list, d.Channel)
 		if h.Channel == "" || slices.ContainsFunc(stored, func(s ledger.Holding) bool {
-			return s.Channel == h.Channel && s.Number == h.Number && s.Release == h.Release
+			return s.Channel == h.Channel && s.Number == h.Number && s.Release == h.Release && s.Lacks.IsZero()
 		}) {
 			continue
 		}

@@ -157,10 +157,11 @@ type busLink struct {
 	clock    *clocks
 	receive  func(subject string, data []byte)
 
-	server  *bus.Server // nil with foreign
-	foreign *foreign    // nil: the bus is our own
-	recheck chan struct{}
-	cert    atomic.Pointer[tls.Certificate]
+	server    *bus.Server // nil with foreign
+	foreign   *foreign    // nil: the bus is our own
+	strangers strangers
+	recheck   chan struct{}
+	cert      atomic.Pointer[tls.Certificate]
 }
 
 // Pin returns the authority that sites must expect.

@@ -25,20 +25,22 @@ type site struct {
 	key      trust.Public     // of identity
 	ended    time.Time        // of the last identity, where it has none now
 
-	process  process // that uses the identity
-	seen     time.Time
-	spoke    bool // the identity was heard since it was taken, or since the start
-	told     bool // the sighting is in the ledger
-	sighting ledger.Sighting
-	trust    uint64      // newest document that it has seen
-	epoch    uint64      // newest halt that it has seen
-	local    *wire.Stop  // given on the site itself; nil: none
-	caughtUp time.Time   // when its newer halt orders were last looked for
-	holds    []wire.Held // as last reported
-	compared bool        // holds and the ledger agree
-	unproven []string    // channels of which the Core asks for a new proof
-	progress map[string]query.Progress
-	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
+	process   process // that uses the identity
+	refused   string  // why the bus does not accept the identity that the agent has proven to have; empty: it was heard since
+	refusedAt time.Time
+	seen      time.Time
+	spoke     bool // the identity was heard since it was taken, or since the start
+	told      bool // the sighting is in the ledger
+	sighting  ledger.Sighting
+	trust     uint64      // newest document that it has seen
+	epoch     uint64      // newest halt that it has seen
+	local     *wire.Stop  // given on the site itself; nil: none
+	caughtUp  time.Time   // when its newer halt orders were last looked for
+	holds     []wire.Held // as last reported
+	compared  bool        // holds and the ledger agree
+	unproven  []string    // channels of which the Core asks for a new proof
+	progress  map[string]query.Progress
+	waits     map[string]query.Waiting // by channel, as the last heartbeat has them
 }
 
 // process is a process of an agent.
@@ -88,7 +90,8 @@ func (s *sites) Site(a wire.Address) (query.Site, bool) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return query.Site{Connected: s.heardLately(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits}, true
+	return query.Site{Connected: s.heardLately(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits,
+		Refused: x.refused, RefusedAt: x.refusedAt}, true
 }
 
 // Halted implements query.Sites.
@@ -151,6 +154,7 @@ func (x *site) setIdentity(id *ledger.Identity, ended time.Time) error {
 	if err != nil {
 		return fmt.Errorf("identity of %s/%s: %w", id.Domain, id.Site, err)
 	}
+	x.refused = ""
 	x.identity, x.process = id, process{id.Process.ID, id.Process.Since}
 	copy(x.key[:], p)
 	return nil
@@ -210,7 +214,7 @@ func (si *sightings) noteSighting(a wire.Address, x *site, at int64, change func
 	now := si.clock.now()
 	offset := time.UnixMilli(at).Sub(now)
 	x.mu.Lock()
-	x.seen, x.told, x.spoke = si.o.Now(), false, true
+	x.seen, x.told, x.spoke, x.refused = si.o.Now(), false, true, ""
 	x.sighting.Domain, x.sighting.Site, x.sighting.Seen = a.Domain, a.Site, x.seen
 	x.sighting.ClockOffset = offset
 	change(&x.sighting)

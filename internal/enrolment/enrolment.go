@@ -58,6 +58,7 @@ type Sites interface {
 type Site struct {
 	Identity  *ledger.Identity // nil: none
 	Connected bool             // heard lately
+	Refused   bool             // the bus refuses the agent that has the identity
 	Seen      time.Time        // last message
 	Version   string           // of the agent, as its last hello had it; empty: none was heard
 }

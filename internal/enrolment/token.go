@@ -97,7 +97,7 @@ func (s *Service) makeToken(at *fleet.Site, life time.Duration) (t *wire.Token, 
 	return t, user, err
 }
 
-// Wave makes tokens for the first n sites of a scope that have not joined.
+// Wave makes tokens for the first n sites of a scope that have not joined, or have to join again.
 func (s *Service) Wave(ctx context.Context, scope fleet.Scope, n int, life time.Duration) ([]IssuedToken, error) {
 	list, err := s.o.Fleet().Select(scope)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Service) Wave(ctx context.Context, scope fleet.Scope, n int, life time.
 		if len(out) == n {
 			break
 		}
-		if s.o.Sites.Enrolment(wire.Address{Domain: at.Domain, Site: at.Name}).Identity != nil {
+		if known := s.o.Sites.Enrolment(wire.Address{Domain: at.Domain, Site: at.Name}); known.Identity != nil && !known.Refused {
 			continue
 		}
 		t, err := s.Token(ctx, at.Name, life)

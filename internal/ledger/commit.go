@@ -305,6 +305,6 @@ func (x *tx) storeAttestation(seq int64, domain, site string, e Event, sum diges
 		since = iif(release = excluded.release AND tree = excluded.tree, since, excluded.since),
 		verified = iif(release = excluded.release AND tree = excluded.tree, max(verified, excluded.verified), excluded.verified),
 		number = excluded.number, release = excluded.release, tree = excluded.tree, attested = excluded.attested, run = excluded.run,
-		files = excluded.files, bytes = excluded.bytes`,
+		files = excluded.files, bytes = excluded.bytes, lacks = 0`,
 		domain, site, e.Channel, num, a.Release[:], a.Tree[:], toMicros(a.At), verified, e.Run[:], a.Files, a.Bytes)
 }

@@ -211,6 +211,6 @@ func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	c.addNames(f.Domain, f.Site, f.Channel)
 	return queryAll(ctx, l.db.read, "list what sites hold", func(s scanner, h *Holding) error {
 		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, digestBlob(&h.Release), digestBlob(&h.Tree), moment{&h.Since}, moment{&h.Attested},
-			moment{&h.Verified}, blob{h.Run[:]}, &h.Files, &h.Bytes)
-	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes FROM holdings"+c.whereSQL()+" ORDER BY domain, site, channel", c.args...)
+			moment{&h.Verified}, blob{h.Run[:]}, &h.Files, &h.Bytes, moment{&h.Lacks})
+	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes, lacks FROM holdings"+c.whereSQL()+" ORDER BY domain, site, channel", c.args...)
 }

@@ -239,13 +239,22 @@ func (store *Sites) Correct(ctx context.Context, domain, site, channel string, n
 		n, err := x.execCount(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes)
 			SELECT ?1, ?2, channel, number, digest, tree, ?6, ?6, 0, zeroblob(16), -1, -1 FROM releases WHERE channel = ?3 AND number = ?4 AND digest = ?5
 			ON CONFLICT (domain, site, channel) DO UPDATE SET number = excluded.number, release = excluded.release, tree = excluded.tree,
-			since = excluded.since, attested = excluded.attested, verified = 0, run = excluded.run, files = -1, bytes = -1`, domain, site, channel, num, release[:], now)
+			since = excluded.since, attested = excluded.attested, verified = 0, run = excluded.run, files = -1, bytes = -1, lacks = 0`, domain, site, channel, num, release[:], now)
 		if known = n > 0; err != nil || known {
 			return err
 		}
 		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
 	})
 	return known, err
+}
+
+// Lack records that a site reports that it holds nothing of a channel: another server may have taken its place. The row
+// stays, because the site may hold content whose record it has lost.
+func (store *Sites) Lack(ctx context.Context, domain, site, channel string) error {
+	now := toMicros(store.db.now())
+	return store.db.makeChange(ctx, fmt.Sprintf("record that site %s of domain %s lacks channel %s", site, domain, channel), func(x *tx) error {
+		return x.execSQL("UPDATE holdings SET verified = 0, lacks = ? WHERE domain = ? AND site = ? AND channel = ? AND lacks = 0", now, domain, site, channel)
+	})
 }
 
 // Identity returns the site's identity, or ErrNotFound.

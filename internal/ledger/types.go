@@ -276,6 +276,7 @@ type Holding struct {
 	Run      RunID               `json:"run"`               // of the last attestation
 	Files    int64               `json:"files"`             // as last attested; -1: unknown, stored by an older program
 	Bytes    int64               `json:"bytes"`
+	Lacks    time.Time           `json:"lacks,omitzero"` // since when the site reports that it lacks it; zero: it does not
 }
 
 // Committed is the result of committing a batch.

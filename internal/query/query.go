@@ -65,6 +65,8 @@ type Site struct {
 	Halted    *wire.Stop          // given on the site itself; nil: none
 	Progress  map[string]Progress // of runs under way, by channel
 	Waits     map[string]Waiting  // by channel, as the last heartbeat has them
+	Refused   string              // why the bus refuses its agent; empty: it does not, as far as is known
+	RefusedAt time.Time
 }
 
 // isContested reports whether two machines use the site's identity.

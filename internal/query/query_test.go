@@ -134,6 +134,18 @@ func TestStates(t *testing.T) {
 	found := func(s runs.State, cause string) []ledger.Finding {
 		return []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: s, Cause: cause}}
 	}
+	waits := func(s Site, why string) Site {
+		w := Waiting{Why: why}
+		if why == "turn" {
+			w.Text = "behind image"
+		}
+		s.Waits = map[string]Waiting{"package": w}
+		return s
+	}
+	refused := away
+	refused.Refused, refused.RefusedAt = "its key is not in force", noon
+	lacking := slices.Clone(proven)
+	lacking[0].Lacks = noon
 	open := run("", 2)
 	open[0].Finished = time.Time{}
 	for name, c := range map[string]struct {
@@ -149,6 +161,13 @@ func TestStates(t *testing.T) {
 		"failed":           {facts{site: enrolled, holds: one, last: run(runs.Failed, 2)}, "failing", "last run failed"},
 		"failed before":    {facts{site: enrolled, holds: one, last: run(runs.Failed, 1)}, "due", "due"},
 		"running":          {facts{site: enrolled, holds: one, last: open}, "running", ""},
+		"run retries":      {facts{site: waits(enrolled, "retry"), holds: one, last: open}, "failing", "retries"},
+		"no space":         {facts{site: waits(enrolled, "space"), holds: one}, "failing", "no space"},
+		"rate is 0":        {facts{site: waits(enrolled, "rate"), holds: one}, "waiting", "rate is 0"},
+		"its turn":         {facts{site: waits(enrolled, "turn"), holds: one}, "due", "behind image"},
+		"run, and away":    {facts{site: away, holds: one, last: open}, "away", "no message"},
+		"lacks it":         {facts{site: enrolled, holds: lacking}, "never", "due"},
+		"refused":          {facts{site: refused, holds: one}, "away", "refused"},
 		"halted there":     {facts{site: local, holds: one}, "halted", "halted on the site"},
 		"halted":           {facts{site: enrolled, holds: one, halts: []halt.Order{{ID: halt.NewID(), Scope: halt.Region, Value: "ap"}}}, "halted", "halted by order"},
 		"two machines":     {facts{site: contested, holds: proven}, "contested", "contested"},
@@ -181,6 +200,8 @@ func TestStates(t *testing.T) {
 // TestWhy: one cause is one entry, and no entry advises a step that another entry forbids.
 func TestWhy(t *testing.T) {
 	enrolled := Site{Connected: true, Seen: noon, Identity: &ledger.Identity{Enrolled: noon.Add(-time.Hour)}, Waits: map[string]Waiting{"package": {Why: "halted"}}}
+	free := enrolled
+	free.Waits = nil
 	held := func(number trust.ReleaseNumber) []ledger.Holding {
 		return []ledger.Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: number, Release: two.Digest, Verified: noon, Attested: noon}}
 	}
@@ -199,7 +220,7 @@ func TestWhy(t *testing.T) {
 		"halted, and differs": {facts{site: enrolled, holds: held(2), halts: halted, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, [][]string{{"halted by order"}, {"files differ", "once the halt is lifted: nightferry verify"}}},
 		"revoked":             {facts{holds: held(2), deeds: revoked}, [][]string{{"revoked", "by ben: stolen", "nightferry site token osaka"}}},
 		"never enrolled":      {facts{}, [][]string{{"not enrolled", "never joined", "nightferry site token osaka"}}},
-		"failed twice":        {facts{site: enrolled, holds: held(1), last: failed, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Incomplete}}, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
+		"failed twice":        {facts{site: free, holds: held(1), last: failed, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Incomplete}}, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
 		"emptied": {facts{site: enrolled, holds: held(2), finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Emptied, Cause: "no record"}}, open: opened("target-emptied/package", "no record")},
 			[][]string{{"target emptied", "no record", "mount the volume"}}},
 		"another incident": {facts{site: enrolled, holds: held(2), open: opened("site-clock", "apart")}, [][]string{{"incident site-clock", "apart"}}},

@@ -99,7 +99,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		x, _ := v.o.Sites.Site(a)
 		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Zone: s.Zone, Latitude: s.Latitude, Longitude: s.Longitude, Connected: x.Connected, Seen: x.Seen, Version: x.Sighting.Version,
-			ClockOffset: ledger.Seconds(x.Sighting.ClockOffset), Spooled: x.Sighting.Lag, Revision: x.Sighting.Revision, Wanted: v.o.Wanted(a).Revision}
+			ClockOffset: ledger.Seconds(x.Sighting.ClockOffset), Spooled: x.Sighting.Lag, Revision: x.Sighting.Revision, Wanted: v.o.Wanted(a).Revision, refused: x.Refused, refusedAt: x.RefusedAt}
 		if x.Identity == nil {
 			if d, ok := revoked[s.Name]; ok {
 				st.Revoked, st.RevokedWhy = d.At, d.Detail
@@ -110,6 +110,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 		for _, p := range s.Placements {
 			key := Row{a, p.Channel}
 			ch := v.channelStatus(key, p.Target, held[key], last[key], x.Progress)
+			ch.Waiting = v.waitingReason(&s, &st, &ch, x.Waits)
 			h := held[key]
 			if ch.Measured, err = measured.Of(ctx, &h); err != nil {
 				return nil, err
@@ -120,7 +121,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 				ch.lost = &x
 			}
 			switch {
-			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.OrderFor(&s, p.Channel) != nil:
+			case ch.State == "behind", ch.State == Running && ch.Waiting != nil, ch.State == stateNever && !st.Enrolled.IsZero() && v.OrderFor(&s, p.Channel) != nil:
 				ch.State = v.stateOf(&s, &st, &ch)
 			case ch.lost != nil && (ch.State == Current || ch.State == different):
 				ch.State = unproven
@@ -140,7 +141,6 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			if ch.lost != nil {
 				ch.Verified = time.Time{} // the proof is of content that is not there now
 			}
-			ch.Waiting = st.waitingReason(&ch, x.Waits)
 			var finding *ledger.Finding
 			if doubted {
 				finding = &f
@@ -233,6 +233,9 @@ func (v *Service) Holdings(ctx context.Context, f ledger.Filter) (map[Row]ledger
 		a := wire.Address{Domain: h.Domain, Site: h.Site}
 		if x, _ := v.o.Sites.Site(a); x.isContested() {
 			h.Verified = time.Time{}
+		}
+		if !h.Lacks.IsZero() {
+			h = ledger.Holding{Domain: h.Domain, Site: h.Site, Channel: h.Channel}
 		}
 		out[Row{a, h.Channel}] = h
 	}

@@ -31,6 +31,9 @@ type SiteStatus struct {
 	Revision    uint64          `json:"revision"`             // of the desired state that the site has adopted
 	Wanted      uint64          `json:"wanted"`               // of the newest desired state for the site
 	Channels    []ChannelStatus `json:"channels"`
+
+	refused   string // why the bus refuses its agent; empty: it does not
+	refusedAt time.Time
 }
 
 // ChannelStatus is one channel at one site.
@@ -48,8 +51,8 @@ type ChannelStatus struct {
 	LastEnd  string              `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string              `json:"last_cause,omitempty"` // why it did not end better
 	Progress *runs.Progress      `json:"progress,omitempty"`
-	// Waiting is why the site has not started the wanted run. Nil: it holds the release, is
-	// running, or has not sent a reason.
+	// Waiting is why the site has not started the wanted run, or why that run waits. Nil: it holds the release, is
+	// running, or may start now.
 	Waiting *Waiting `json:"waiting,omitempty"`
 	// Measured is the Core's measurement of its source for the release that the site holds. Nil:
 	// not measured yet.
@@ -60,12 +63,13 @@ type ChannelStatus struct {
 	lastAt time.Time       // when the last run ended
 }
 
-// Waiting is why a site has not started the wanted run of a channel.
+// Waiting is why a site has not started the wanted run of a channel, or why that run waits.
 type Waiting struct {
 	// Why is a word of wire.Why (unreadable, refused, clock, halted, silent,
-	// window, rate, retry, lifted, turn), or away: the site is not connected, or
+	// window, rate, retry, lifted, turn, space, url), or away: the site is not connected, or
 	// unconfirmed: it has not confirmed the newest desired state yet.
 	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"` // with away: when its last message arrived; zero: never, or another reason
 	Until time.Time `json:"until,omitzero"` // when the reason ends by itself; zero: unknown
 	Text  string    `json:"text,omitempty"` // details, as the site sent them
 }
@@ -110,6 +114,8 @@ type Place struct {
 	Found time.Time `json:"found,omitzero"`  // when a run found it missing, different or in doubt
 	Cause string    `json:"cause,omitempty"` // the run's finding, or why nothing is proven
 	Run   string    `json:"run,omitempty"`   // that run
+	// Waiting is why the site has not started to bring the newest release. Nil: it holds it, is running, or may start now.
+	Waiting *Waiting `json:"waiting,omitempty"`
 	// Measured is the Core's measurement of its source for the release that the site holds. Nil:
 	// not measured yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`

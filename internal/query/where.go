@@ -55,6 +55,10 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 	if err != nil {
 		return nil, err
 	}
+	waits, err := v.waitsOf(ctx, channel)
+	if err != nil {
+		return nil, err
+	}
 	anywhere := newest != nil
 	measured := measure.Cache{Records: v.o.Measured}
 	var out []Place
@@ -74,6 +78,7 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 			p.setEntry(e, newest, &h)
 		}
 		doubts.applyTo(&p, key, &h)
+		p.Waiting = waits[key]
 		out = append(out, p)
 	}
 	if !anywhere {
@@ -81,6 +86,20 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
+}
+
+// waitsOf returns why sites wait with a channel.
+func (v *Service) waitsOf(ctx context.Context, channel string) (map[Row]*Waiting, error) {
+	sites, err := v.Sites(ctx, fleet.Scope{Channel: channel})
+	out := map[Row]*Waiting{}
+	for i := range sites {
+		for _, ch := range sites[i].Channels {
+			if ch.Channel == channel {
+				out[Row{wire.Address{Domain: sites[i].Domain, Site: sites[i].Site}, channel}] = ch.Waiting
+			}
+		}
+	}
+	return out, err
 }
 
 // similarPath suggests the path of a release that is most similar to name. A release

@@ -97,6 +97,8 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 			what, cause = "revoked", st.RevokedWhy
 		}
 		out.add(what, st.Revoked, cause, "nightferry site token "+s.Name+", then, on its server: stop the agent, and nightferry-agent enroll --replace --token-file FILE --allow DIR")
+	} else if !st.Connected && st.refused != "" {
+		out.add("refused", st.refusedAt, st.refused, "nightferry site token "+s.Name+", then, on its server: stop the agent, and nightferry-agent enroll --replace --token-file FILE --allow DIR", kinds.Denied)
 	} else if !st.Connected {
 		out.add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach", kinds.Silent)
 	}
@@ -147,18 +149,8 @@ func (v *Service) addBehind(out *reasons, s *fleet.Site, st *SiteStatus, ch *Cha
 	if st.Connected && st.Revision < st.Wanted {
 		out.add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
-	now := v.o.Wall()
-	if opens := v.o.World().Nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
-		out.add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
-	} else if rate, until := v.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
-		end := "until it is changed"
-		if !until.IsZero() {
-			end = "until " + until.UTC().Format("01-02 15:04Z")
-		}
-		out.add("rate is 0", rel.Published, "the site's timetable, or an operator's limit, allows nothing "+end, "nightferry limit shows and changes it")
-	}
-	if w := ch.Waiting; len(out.list) == before && w != nil {
-		out.add("waits", rel.Published, w.String(), fmt.Sprintf("nightferry runs --site %s --channel %s shows the last runs", s.Name, ch.Channel))
+	if w := ch.Waiting; w != nil && w.Why != waitsAway && w.Why != waitsUnconfirmed && !(ch.failed && w.Why == wire.WhyRetry.String()) {
+		out.add(w.label(), rel.Published, w.String(), waitRemedy(w, s.Name, ch.Channel))
 	}
 	if len(out.list) == before && st.Connected {
 		out.add("due", rel.Published, "the agent may start it now", fmt.Sprintf("nightferry sync --site %s --channel %s --follow", s.Name, ch.Channel))
@@ -188,8 +180,8 @@ func (v *Service) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) stri
 		return stateFailing
 	case !st.Connected:
 		return stateAway
-	case !v.o.World().Nights.Opens(s.Name, ch.Channel, v.o.Wall()).IsZero():
-		return stateWaiting
+	case ch.Waiting != nil:
+		return ch.Waiting.state()
 	}
 	return stateDue
 }

@@ -131,8 +131,8 @@ type Beat struct {
 	Leaving    bool   // the agent stops and disconnects now
 }
 
-// Wait is the reason why a channel has not started its run. A channel that is
-// running, or holds its desired release, has none.
+// Wait is the reason why a channel has not started its run, or why its run waits. A channel that
+// makes progress, or holds its desired release, has none.
 type Wait struct {
 	_       struct{} `cbor:",toarray"`
 	Channel string
@@ -155,11 +155,13 @@ const (
 	WhyRate                      // the rate is 0
 	WhyRetry                     // the last try failed: Text has the cause
 	WhyLifted                    // a halt was lifted: starts are spread
-	WhyTurn                      // other channels go first
+	WhyTurn                      // other channels go first: Text names those that run
+	WhySpace                     // a volume was full: Text has the cause
+	WhyURL                       // the Core has not lent the URLs that the run needs
 )
 
 var whyNames = [...]string{WhyUnreadable: "unreadable", WhyRefused: "refused", WhyClock: "clock", WhyHalted: "halted", WhySilent: "silent",
-	WhyWindow: "window", WhyRate: "rate", WhyRetry: "retry", WhyLifted: "lifted", WhyTurn: "turn"}
+	WhyWindow: "window", WhyRate: "rate", WhyRetry: "retry", WhyLifted: "lifted", WhyTurn: "turn", WhySpace: "space", WhyURL: "url"}
 
 // String returns the reason as shown to people, or "" if it is unknown.
 func (w Why) String() string {
