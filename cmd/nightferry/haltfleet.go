@@ -198,27 +198,26 @@ func (g haltVerbs) showHaltViews(list []api.Halt) {
 			g.e.print("  it is for no site that is configured")
 			continue
 		}
-		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER", "RECEIVED SINCE IT CAME"}, cut: []int{0}}
+		t := table{head: []string{"  SITE", "STOPPED AT", "ERROR, TIME AND BYTES AFTER THE ORDER"}, cut: []int{0}}
 		stopped, notes := 0, []string(nil)
 		slices.SortStableFunc(v.Sites, func(a, b api.HaltSite) int { return cmp.Compare(proofOf(a), proofOf(b)) })
 		for _, s := range v.Sites {
 			switch proofOf(s) {
 			case hasStopped:
 				stopped++
-				at, within := s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), "not known"
+				after := "± not known, " + size(s.BytesAfter)
 				if s.Error != nil && s.Within != nil {
-					at += fmt.Sprintf(" ± %.1f s", roundUp(*s.Error))
-					within = fmt.Sprintf("at most %.1f s", roundUp(*s.Within))
+					after = fmt.Sprintf("± %.1f s, at most %.1f s, %s", roundUp(*s.Error), roundUp(*s.Within), size(s.BytesAfter))
 				}
-				t.add("  "+s.Site, at, within, size(s.BytesAfter))
+				t.add("  "+s.Site, s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), after)
 			case noAgent:
-				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything", "")
+				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything")
 			case mayMove:
-				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)), "")
+				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)))
 			case away:
-				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves", "")
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
 			default:
-				t.add("  "+s.Site, "HAS NOT CONFIRMED", "", "")
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "")
 			}
 			if !s.NewSince.IsZero() {
 				notes = append(notes, fmt.Sprintf("%s: confirmed by the process of %s; another process of this identity has connected since, on %s, and has not confirmed", shown(s.Site), stamp(s.Confirmed), stamp(s.NewSince)))

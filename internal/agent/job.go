@@ -72,14 +72,14 @@ func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desire
 				aerr = errors.Join(errSuperseded, aerr)
 				break
 			}
-			a.noteStuck(r.Channel, &wire.Wait{Channel: r.Channel, Why: retryReason(aerr), Until: a.o.Now().Add(wait).Unix(), Text: aerr.Error()})
+			noteStuck(a, r.Channel, &wire.Wait{Channel: r.Channel, Why: retryReason(aerr), Until: a.o.Now().Add(wait).Unix(), Text: aerr.Error()})
 			pause := time.NewTimer(wait)
 			select {
 			case <-rctx.Done():
 			case <-pause.C:
 			}
 			pause.Stop()
-			a.noteStuck(r.Channel, nil)
+			noteStuck(a, r.Channel, nil)
 			wait = min(2*wait, maxRetry)
 			if ctx.Err() != nil {
 				return false, nil

@@ -84,7 +84,7 @@ func retryReason(err error) wire.Why {
 }
 
 // noteStuck notes why a run that is under way waits; nil: it continues.
-func (a *agent) noteStuck(channel string, w *wire.Wait) {
+func noteStuck(a *agent, channel string, w *wire.Wait) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if delete(a.stuck, channel); w != nil {
