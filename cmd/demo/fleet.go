@@ -42,6 +42,7 @@ type fleet struct {
 	dir    string
 	config string
 	list   []site
+	door   string // the console's address
 	core   *daemon
 	agents map[string]*daemon
 }
@@ -64,7 +65,7 @@ func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string,
 		}
 	}
 	if stay {
-		f.stay(ctx, "status", "sites", "runs", "where package/net/ip.go", "sync --site perth --follow", "logs")
+		return f.stay(ctx, "status", "sites", "runs", "where package/net/ip.go", "sync --site perth --follow", "logs")
 	}
 	return nil
 }
@@ -93,6 +94,9 @@ func (f *fleet) startCore(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+	if f.door, err = testbed.Address(); err != nil {
+		return err
+	}
 	if err := os.WriteFile(f.config, []byte(f.yaml(url, control)), 0o600); err != nil {
 		return err
 	}
@@ -118,7 +122,7 @@ func (f *fleet) answers(ctx context.Context) error {
 func (f *fleet) yaml(url, control string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
-	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off}\nchannels:\n", control, control)
+	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\nchannels:\n", control, control, f.door)
 	for _, c := range f.d.channels {
 		fmt.Fprintf(&b, "  %s: {source: %s, links: skip}\n", c.name, quote(c.source))
 	}
@@ -334,12 +338,20 @@ func (f *fleet) table(ctx context.Context) error {
 	return nil
 }
 
-// stay prints commands to try and waits for Ctrl-C.
-func (f *fleet) stay(ctx context.Context, commands ...string) {
+// stay prints a link to the console and commands to try, and waits for Ctrl-C.
+func (f *fleet) stay(ctx context.Context, commands ...string) error {
+	link, err := f.tools.ask(ctx, "", f.tools.core, "console", "link")
+	if err != nil {
+		return err
+	}
+	f.d.say("\nThe console is at https://%s. Its certificate is the demo's own, so the browser\nasks whether to go on. This link signs you in, once, within five minutes:", f.door)
+	f.d.say("  %s", strings.TrimSpace(link))
 	f.d.say("\nThe fleet stays up until Ctrl-C. In another terminal:")
 	f.d.say("  export NIGHTFERRY_CONFIG=%s", f.config)
 	for _, c := range commands {
 		f.d.say("  %s %s", f.tools.core, c)
 	}
+	f.d.say("  %s console link", f.tools.core)
 	<-ctx.Done()
+	return nil
 }

@@ -97,7 +97,7 @@ func (d *demo) night(ctx context.Context, t tools, g *s3test.Gateway, speed int6
 	}
 	n.verdicts()
 	if stay {
-		f.stay(ctx, "status", "sites", "runs", "plan --days 2", "incidents --all", "halt --all --reason 'a drill'")
+		return f.stay(ctx, "status", "sites", "runs", "plan --days 2", "incidents --all", "halt --all --reason 'a drill'")
 	}
 	for _, s := range n.verdict {
 		if !s.ok {
@@ -138,6 +138,9 @@ func (n *night) prepare(ctx context.Context, url string) error {
 	}
 	control, err := testbed.Address()
 	if err != nil {
+		return err
+	}
+	if n.f.door, err = testbed.Address(); err != nil {
 		return err
 	}
 	core := filepath.Dir(n.f.config)
@@ -206,7 +209,7 @@ func (n *night) yaml(url, control string) string {
 	var b strings.Builder
 	f := n.f
 	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
-	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off}\n", control, control)
+	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\n", control, control, f.door)
 	fmt.Fprintf(&b, "channels:\n  package: {source: %s, cadence: daily 1h before first window}\n", quote(n.source))
 	fmt.Fprintf(&b, "defaults:\n  rate: 2MB\n  targets: {package: %s}\nregions:\n", quote(filepath.Join(f.dir, "{site}", "package")))
 	for _, r := range n.regions {
