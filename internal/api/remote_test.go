@@ -32,7 +32,7 @@ func remote(t *testing.T, o ServerOptions) (string, *http.Client) {
 }
 
 // send makes a request, and returns the answer with its body.
-func send(t *testing.T, c *http.Client, method, url, body string, header http.Header) (*http.Response, string) {
+func send(t *testing.T, c *http.Client, method, url, body string, header http.Header) (*answer, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -48,7 +48,7 @@ func send(t *testing.T, c *http.Client, method, url, body string, header http.He
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(b)
+	return &answer{*res}, string(b)
 }
 
 // oneSession is a sign-in that knows one cookie.
@@ -194,7 +194,7 @@ func TestQuietStreams(t *testing.T) {
 			}
 		}
 	}}}})
-	start := func() *http.Response {
+	start := func() *answer {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", url+"/v1/x", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +205,7 @@ func TestQuietStreams(t *testing.T) {
 			t.Fatal(res, err)
 		}
 		t.Cleanup(func() { _ = res.Body.Close() })
-		return res
+		return &answer{*res}
 	}
 	res := start()
 	<-time.After(200 * time.Millisecond) // longer than the bound
@@ -247,12 +247,13 @@ func TestSlowClients(t *testing.T) {
 	}
 	defer res.Body.Close()
 	select {
-	case <-ended:
+	case err := <-ended:
+		t.Logf("the call ended: %v", err)
 	case <-time.After(time.Minute):
 		t.Fatal("a client that reads nothing holds its call")
 	}
 	half, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	if req, err = http.NewRequestWithContext(t.Context(), "POST", url+"/v1/x", half); err != nil {
 		t.Fatal(err)
 	}
