@@ -222,10 +222,13 @@ func (x *coreBox) mode(name string, want fs.FileMode) {
 	}
 }
 
+// unwrapped joins the lines into which a row was wrapped.
+func unwrapped(text string) string { return regexp.MustCompile(`\n +`).ReplaceAllString(text, " ") }
+
 // contains expects each pattern in a text, also where the text was wrapped.
 func contains(t *testing.T, text string, parts ...string) {
 	t.Helper()
-	joined := regexp.MustCompile(`\n +`).ReplaceAllString(text, " ")
+	joined := unwrapped(text)
 	for _, p := range parts {
 		if re := regexp.MustCompile(p); !re.MatchString(text) && !re.MatchString(joined) {
 			t.Errorf("%q is not in:\n%s", p, text)
