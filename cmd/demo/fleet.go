@@ -42,7 +42,7 @@ type fleet struct {
 	dir    string
 	config string
 	list   []site
-	door   string // the console's address
+	door   string // the console's address; empty: it is off
 	core   *daemon
 	agents map[string]*daemon
 }
@@ -54,6 +54,11 @@ func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string,
 	f.tools.env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+o.AccessKey, "AWS_SECRET_ACCESS_KEY="+o.SecretKey,
 		"NIGHTFERRY_CONFIG="+f.config, "NIGHTFERRY_STATE="+filepath.Join(f.dir, "state"))
 	defer f.stop()
+	if stay {
+		if f.door, err = testbed.Address(); err != nil {
+			return err
+		}
+	}
 	for _, act := range []func(context.Context) error{
 		func(ctx context.Context) error { return f.startCore(ctx, url) },
 		f.enrol, f.publish, f.killOne,
@@ -94,9 +99,6 @@ func (f *fleet) startCore(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if f.door, err = testbed.Address(); err != nil {
-		return err
-	}
 	if err := os.WriteFile(f.config, []byte(f.yaml(url, control)), 0o600); err != nil {
 		return err
 	}
@@ -122,7 +124,7 @@ func (f *fleet) answers(ctx context.Context) error {
 func (f *fleet) yaml(url, control string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
-	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\nchannels:\n", control, control, f.door)
+	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\nchannels:\n", control, control, f.console())
 	for _, c := range f.d.channels {
 		fmt.Fprintf(&b, "  %s: {source: %s, links: skip}\n", c.name, quote(c.source))
 	}
@@ -336,6 +338,14 @@ func (f *fleet) table(ctx context.Context) error {
 	}
 	f.d.say("\n  fetched: bytes of content from the bucket; held: bytes that were there already")
 	return nil
+}
+
+// console returns the setting of the console's address.
+func (f *fleet) console() string {
+	if f.door == "" {
+		return "off"
+	}
+	return f.door
 }
 
 // stay prints a link to the console and commands to try, and waits for Ctrl-C.

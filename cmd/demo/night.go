@@ -82,6 +82,11 @@ func (d *demo) night(ctx context.Context, t tools, g *s3test.Gateway, speed int6
 	server.Endpoint = wire.Endpoint
 	f := &fleet{d: d, tools: t, dir: filepath.Join(d.dir, "night"), list: nightSites(), agents: map[string]*daemon{}}
 	f.config = filepath.Join(f.dir, "core", "nightferry.yaml")
+	if stay {
+		if f.door, err = testbed.Address(); err != nil {
+			return err
+		}
+	}
 	f.tools.env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+server.AccessKey, "AWS_SECRET_ACCESS_KEY="+server.SecretKey,
 		"NIGHTFERRY_CONFIG="+f.config, "NIGHTFERRY_STATE="+filepath.Join(f.dir, "state"))
 	defer f.stop()
@@ -138,9 +143,6 @@ func (n *night) prepare(ctx context.Context, url string) error {
 	}
 	control, err := testbed.Address()
 	if err != nil {
-		return err
-	}
-	if n.f.door, err = testbed.Address(); err != nil {
 		return err
 	}
 	core := filepath.Dir(n.f.config)
@@ -209,7 +211,7 @@ func (n *night) yaml(url, control string) string {
 	var b strings.Builder
 	f := n.f
 	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
-	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\n", control, control, f.door)
+	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off, console: '%s'}\n", control, control, f.console())
 	fmt.Fprintf(&b, "channels:\n  package: {source: %s, cadence: daily 1h before first window}\n", quote(n.source))
 	fmt.Fprintf(&b, "defaults:\n  rate: 2MB\n  targets: {package: %s}\nregions:\n", quote(filepath.Join(f.dir, "{site}", "package")))
 	for _, r := range n.regions {
