@@ -38,10 +38,10 @@ func (d *Door) Authority() ([]byte, error) {
 // Report opens an incident about the door's certificate, or resolves it with nil.
 func (d *Door) Report(err error) {
 	if err == nil {
-		d.notices.ReportSuccess("console certificate")
+		d.notices.ReportSuccess("certificate")
 		return
 	}
-	d.notices.ReportFailure("console certificate", err)
+	d.notices.ReportFailure("certificate", err)
 }
 
 // SecretSignIn is the name of the client's secret at the identity provider.
