@@ -60,7 +60,7 @@ func newPull(e *env) *cobra.Command {
 // addSite adds the flags that verify --repair has as well.
 func (f *pullFlags) addSite(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.BoolVar(&f.adopt, "adopt", false, "fill DIR although it held a release and has no record of it any more")
+	fl.BoolVar(&f.adopt, "adopt", false, "fill DIR although it held a release and holds nothing of it any more")
 	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use, `wait|partial`: change nothing before all can change, or go on with the rest")
 	fl.StringVar(&f.lockWait, "lock-wait", "5m", "wait at most so `LONG` for files in use")
 	fl.StringArrayVar(&f.ignore, "ignore", nil, "neither report nor prune files that the site added and that match `GLOB`; may be repeated")
@@ -118,12 +118,16 @@ func (g pullVerb) pull(ctx context.Context, rawURL, channel, dir string, f *pull
 	if err != nil {
 		return err
 	}
-	if o.Held, err = targetRecorded(g.e.stateDir, dir, channel); err != nil {
+	held, err := targetRecorded(g.e.stateDir, dir, channel)
+	if err != nil {
 		return err
+	}
+	if held {
+		o.Held = &apply.Held{}
 	}
 	res, err := apply.Run(ctx, store, dir, o)
 	g.e.endProgress()
-	if err == nil && !o.Held && (res.Verdict == apply.Verified || !res.Tree.IsZero()) {
+	if err == nil && !held && (res.Verdict == apply.Verified || !res.Tree.IsZero()) {
 		err = recordTarget(g.e.stateDir, dir, channel)
 	}
 	if made && res != nil && res.Number == 0 && (isAbsent(err) || isUnreachable(err) || isDenied(err)) {

@@ -133,7 +133,7 @@ func newSync(e *env) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "every site")
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "report what would move, and change nothing")
 	cmd.Flags().BoolVar(&r.Rehash, "rehash", false, "read every file at the site, whatever its size and times say")
-	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "fill a target that held a release and has no record of it any more")
+	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "fill a target that held a release and holds nothing of it any more")
 	cmd.Flags().BoolVar(&r.Now, "now", false, "do not wait for a window to open")
 	cmd.Flags().BoolVar(&follow, "follow", false, "stay until the runs have ended, and show them")
 	return cmd

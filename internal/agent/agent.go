@@ -79,6 +79,9 @@ type Options struct {
 	// was lifted; 0: 30 s.
 	Spread time.Duration
 
+	// Machine has 16 bytes by which the Core tells machines of one site apart. Nil: derived from the system's own id.
+	Machine []byte
+
 	Observer durable.Observer // observes file operations on targets; for tests
 }
 

@@ -63,8 +63,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	var stopped *halt.Error
 	done := r
 	switch {
-	case errors.Is(cerr, apply.ErrNothingApplied) && wasFilled(ctx, a.spool, r.Channel, r.Target):
-		f.Verdict, f.Error = runs.Emptied, (&apply.EmptiedError{Target: target, Channel: r.Channel}).Error()
+	case errors.Is(cerr, apply.ErrNothingApplied) && a.fills.isKnown(ctx, r.Channel, r.Target):
+		f.Verdict, f.Error = lostRecord(target, r.Channel)
 	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
 	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // a halt order that arrives after the check has succeeded is ignored
@@ -74,6 +74,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 		f.Error = cerr.Error()
 	case e.lacks != "":
 		f.Error = e.lacks
+	case e.unowned && e.seen.Extra > 0:
+		f.Verdict, f.Error = runs.Unowned, unownedText
 	case e.different > 0:
 		paths := "paths differ"
 		if e.different == 1 {
@@ -97,10 +99,18 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	if err := a.closeRun(ctx, done, hold, &f, nil); err != nil {
 		return true, a.reportFullDisk(ctx, err) // the run stays open
 	}
-	if f.Verdict == runs.Different || f.Verdict == runs.Verified || f.Verdict == runs.Emptied {
+	if f.Verdict == runs.Different || f.Verdict == runs.Verified || f.Verdict == runs.Unowned || f.Verdict == runs.Emptied {
 		a.scrubs.noteLooked(r.Channel)
 	}
 	return failed, nil
+}
+
+// lostRecord returns the state of a check of a target that held a release and has no record of it, and its cause.
+func lostRecord(target, channel string) (runs.State, string) {
+	if empty, err := apply.IsEmptied(target); err == nil && !empty {
+		return runs.Different, apply.ErrUnowned.Error() + ": nightferry sync reads every file and makes the record anew"
+	}
+	return runs.Emptied, (&apply.EmptiedError{Target: target, Channel: channel}).Error()
 }
 
 // examination is one check in progress.
@@ -118,6 +128,7 @@ type examination struct {
 	read, stated  int64
 	oldest        int64
 	different     int64 // paths
+	unowned       bool  // see apply.Checks
 
 	last  string // the path of cause
 	cause string
@@ -136,13 +147,15 @@ func (e *examination) compareTarget(ctx context.Context, target string) (err err
 	case !x.Complete:
 		e.lacks = fmt.Sprintf("release %d was not applied completely", x.Number)
 	}
+	e.unowned = x.Checks.Unowned
 	full := e.run.Check == wire.CheckFull
 	began := e.a.o.Now().Unix()
 	next, err := e.streamEntries(x, full)
 	if err != nil {
 		return err
 	}
-	found := apply.Checks{Began: x.Checks.Began, Cursor: x.Checks.Cursor, Done: x.Checks.Done, Parts: x.Checks.Parts}
+	found := *x.Checks
+	found.ClearSuspects()
 	o, err := readOptions(&e.want.Policy)
 	if err != nil {
 		return err

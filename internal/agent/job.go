@@ -153,7 +153,7 @@ func (a *agent) beginRun(ctx context.Context, want wire.Desired, left *spool.Run
 // applyOptions returns the options for apply, except the run's purpose.
 func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *eventRecorder) apply.Options {
 	subject := a.halts.subjectOf(r.Channel)
-	return apply.Options{Channel: r.Channel, Root: a.id.targetOpener(r.Target), Held: wasFilled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+	return apply.Options{Channel: r.Channel, Root: a.id.targetOpener(r.Target), Held: a.fills.heldIn(ctx, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.handleEvent, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halts.haltOrder(r.Channel); h != nil {
@@ -173,14 +173,6 @@ func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *eventRecorder
 			}
 			return a.spool.Settle(ctx, r.Channel, r.Pass, all)
 		}}
-}
-
-// wasFilled reports whether this site has, or may have, held a release of a channel in
-// a target. The record of it is kept in the spool, not in the target.
-func wasFilled(ctx context.Context, s *spool.Spool, channel, target string) bool {
-	holds, err := s.Holds(ctx)
-	h := findHeld(holds, channel)
-	return err != nil || h != nil && h.Target == target
 }
 
 // attemptRun makes one try of a run.
@@ -234,7 +226,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	if aerr != nil {
 		f.Error = aerr.Error()
 	} else if res.Unowned {
-		f.Error = "ownership lost: files that a release dropped cannot be told from the site's own: sync with --adopt leaves them, prune: true deletes them"
+		f.Verdict, f.Error = runs.Unowned, unownedText
 	}
 	var hold *spool.Held
 	if aerr == nil && res.Verdict == runs.Verified {
@@ -287,6 +279,9 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 	level := Info
 	if f.Error != "" {
 		level = Warning
+	}
+	if !r.DryRun {
+		f.Filled = a.fills.filledPlace(ctx, r.Channel, r.Target, f.Verdict, hold != nil)
 	}
 	var sent int64
 	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, *spool.Failure, error) {

@@ -171,7 +171,7 @@ func (a *agent) prepareRun(ctx, rctx context.Context, j *job, p *preparation, wa
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
 		reads: read.addKey, most: aheadMost}
 	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.id.targetOpener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
-		Held: wasFilled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
+		Held: a.fills.heldIn(ctx, want.Channel, want.Target), Adopt: want.Adopt,
 		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halts.haltOrder(want.Channel); h != nil {

@@ -47,6 +47,7 @@ type agent struct {
 	state     *wire.State // nil: none was accepted yet
 	night     *night      // of state
 	revision  uint64
+	fills     *fills
 	scrubs    *scrubs
 	turns     turns
 	preparing preparations
@@ -133,8 +134,16 @@ func lockSite(ctx context.Context, root *durable.Root) (unlock func() error, err
 }
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
+	if o.Machine == nil {
+		o.Machine = thisMachine(id.Repo[:])
+	}
 	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{}, stuck: map[string]wire.Wait{},
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, preparing: preparations{plans: map[string]*preparation{}}}
+	a.fills = &fills{spool: sp, machine: o.Machine, desired: func(channel string) *wire.Desired {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return findDesired(a.state, channel)
+	}}
 	a.scrubs = &scrubs{s: &a.session, passes: map[string]*pass{}}
 	a.halts = newHaltState(&a.session, a.work)
 	a.keys = &keyring{s: &a.session, newer: func() { a.urls.forgetAbsent() }}

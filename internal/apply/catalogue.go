@@ -117,7 +117,7 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 	complete, err := s.fillNext(ctx, w, old, rel, changes)
 	if err == nil {
 		err = w.Commit(scan.Header{Repo: s.remote.repo.ID(), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest,
-			Totals: rel.Totals, Tree: rel.Tree, Complete: complete, Made: s.o.Now().UnixNano()})
+			Totals: rel.Totals, Tree: rel.Tree, Complete: complete, Made: s.o.Now().UnixNano(), Unowned: s.target.checks.Unowned})
 	}
 	if err != nil {
 		return errors.Join(err, w.Abort())

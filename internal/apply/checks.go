@@ -86,14 +86,15 @@ func (c *Checks) Suspect(path, why string) {
 	}
 }
 
-// clearSuspects forgets the suspects.
-func (c *Checks) clearSuspects() { c.All, c.Suspects = false, nil }
+// ClearSuspects forgets the suspects.
+func (c *Checks) ClearSuspects() { c.All, c.Suspects = false, nil }
 
-// readChecks reads the file that stores Checks. A damaged one is an errChecks.
+// readChecks reads the file that stores Checks. A damaged one is an errChecks. If it is missing beside a catalogue, every file
+// is suspect.
 func readChecks(root *durable.Root) (*Checks, error) {
 	f, err := root.Open(checksName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return new(Checks), nil
+		return restoreChecks(root, new(Checks))
 	}
 	if durable.IsBlocked(err) {
 		return nil, fmt.Errorf("%w: %w", errChecks, err)
@@ -127,11 +128,31 @@ func (t *targetDir) loadChecks() (err error) {
 	if !errors.Is(err, errChecks) {
 		return err
 	}
-	t.checks = allSuspect()
-	if err := t.setAside(checksName, err); err != nil {
+	why := err
+	if t.checks, err = restoreChecks(t.root, allSuspect()); err != nil {
+		return err
+	}
+	if err := t.setAside(checksName, why); err != nil {
 		return err
 	}
 	return writeChecks(t.root, t.checks)
+}
+
+// restoreChecks returns the Checks of a target whose own are lost, with what its catalogue says. A target without a
+// catalogue gets none.
+func restoreChecks(root *durable.Root, none *Checks) (*Checks, error) {
+	r, err := scan.OpenCatalogue(root, catalogueName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, nil
+	}
+	if errors.Is(err, scan.ErrCorrupt) {
+		return &Checks{All: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := r.Header()
+	return &Checks{All: true, Unowned: h.Unowned, Applied: &Applied{h.Number, h.Release}}, r.Close()
 }
 
 func writeChecks(root *durable.Root, c *Checks) error {
@@ -178,8 +199,8 @@ type Inspection struct {
 // interrupted commit.
 func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
-	there, err := hasRecord(target)
-	if err == nil && !there {
+	found, err := findTarget(target)
+	if err == nil && !found.recorded {
 		err = ErrNothingApplied
 	}
 	if err != nil {
@@ -271,6 +292,7 @@ func (x *Inspection) Passed(ctx context.Context) error {
 	// Windows does not replace a file that is open.
 	old.close()
 	if err = errors.Join(err, x.closeStreams()); err == nil {
+		x.Unowned = x.Checks.Unowned
 		err = w.Commit(x.Header)
 	}
 	if err != nil {
@@ -299,7 +321,7 @@ func (s *site) clearVerified() error {
 	if s.report.res.Verdict != Verified || s.o.DryRun || !s.target.checks.Any() && !s.o.Rehash {
 		return nil
 	}
-	s.target.checks.clearSuspects()
+	s.target.checks.ClearSuspects()
 	if s.o.Rehash {
 		s.target.checks.Done, s.target.checks.Began, s.target.checks.Cursor, s.target.checks.Parts = s.report.began, 0, "", nil
 	}

@@ -57,7 +57,7 @@ func TestDamagedState(t *testing.T) {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				p := &press{t: t, store: p.store, root: p.root}
 				dst := filepath.Join(filepath.Dir(dst), strings.ReplaceAll(name+how, "/", "-"))
-				options := func(o *Options) { o.RootKey, o.Held = ownRoot(p), true }
+				options := func(o *Options) { o.RootKey, o.Held = ownRoot(p), &Held{} }
 				p.must(dst, func(o *Options) { o.RootKey, o.Release = ownRoot(p), 1 })
 				full := filepath.Join(dst, filepath.FromSlash(name))
 				try(t, os.RemoveAll(full))

@@ -1,8 +1,10 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
@@ -16,6 +18,8 @@ type Foreseen struct {
 	Packs  []string // keys of the packs that hold it, each once
 }
 
+var errUnrecorded = errors.New("the target has lost its record: only its run can tell what it holds")
+
 // Foresee reads from the store everything that Run reads before its first chunk, and returns the packs that the run
 // would need. An agent can thus request presigned URLs ahead of the run. Foresee caches the manifest pages that it
 // fetches. It reads and changes none of the target's files. It returns nil if the sequence of the index root is
@@ -24,6 +28,12 @@ func Foresee(ctx context.Context, store bucket.Store, target string, o Options, 
 	o.DryRun, o.OnEvent = true, nil
 	if err := o.validate(); err != nil {
 		return nil, err
+	}
+	if o.Held != nil && o.Held.Replaced {
+		o.Held = nil // the plan of a new server's folder; the run finds out what is in it
+	}
+	if unrecorded, err := checkKept(target, o); err != nil || unrecorded {
+		return nil, fmt.Errorf("pull into %q: %w", target, cmp.Or(err, errUnrecorded))
 	}
 	s, done, err := openSite(target, o)
 	if err != nil {

@@ -23,10 +23,11 @@ type Options struct {
 	// digest or the release's own signature decides.
 	Digest trust.ReleaseDigest
 
-	// Held means that a release of the channel was applied to the target before. If the target has no record of it,
-	// the run ends with an *EmptiedError, because the folder may be the mount point of an absent volume. Adopt
+	// Held, if set, means that a release of the channel was applied to the target before. If the target holds nothing of
+	// it, the run ends with an *EmptiedError, because the folder may be the mount point of an absent volume. Adopt
 	// orders the run to fill the folder in spite of that.
-	Held, Adopt bool
+	Held  *Held
+	Adopt bool
 
 	policy.Policy               // only Partial, Prune, Ignore and IgnoreInode are used here
 	LockWait      time.Duration // maximum time to wait for locked files, unless Partial; 0: do not wait

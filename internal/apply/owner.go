@@ -51,7 +51,7 @@ func (t *targetDir) openOld() (*records, error) {
 // checkUnrecorded returns scan.ErrCorrupt if a target without a catalogue once had one.
 func (t *targetDir) checkUnrecorded() error {
 	_, err := t.root.Lstat(beforeName)
-	if err == nil || errors.Is(err, fs.ErrNotExist) && (t.checks.Applied != nil || t.o.Held) && !t.checks.Unowned && !t.o.Adopt {
+	if err == nil || errors.Is(err, fs.ErrNotExist) && (t.checks.Applied != nil || t.o.Held != nil) && !t.checks.Unowned && !t.o.Adopt {
 		return fmt.Errorf("%w: it is missing", scan.ErrCorrupt)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +62,12 @@ func (t *targetDir) checkUnrecorded() error {
 
 // rebuildCatalogue makes a new catalogue after the old one was lost, and sets the old one aside. The run that follows reads
 // every file again.
-func (s *site) rebuildCatalogue(ctx context.Context, why error) error {
+func (s *site) rebuildCatalogue(ctx context.Context, head *repo.Head, why error) error {
+	if s.unrecorded {
+		if err := s.checkUnmarked(ctx, head); err != nil || s.o.Held == nil {
+			return err
+		}
+	}
 	before, err := s.target.openRecords(beforeName)
 	if errors.Is(err, scan.ErrCorrupt) {
 		before, err = &records{end: true}, s.target.setAside(beforeName, err)
@@ -77,21 +82,18 @@ func (s *site) rebuildCatalogue(ctx context.Context, why error) error {
 	}
 	next := manifest.Next(func() (*manifest.Entry, error) { return nil, nil })
 	if h != nil {
-		rel, err := s.remote.repo.Release(ctx, h.Channel, h.Number, h.Release)
-		if err == nil {
-			err = s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions())
-		}
-		switch {
-		case err == nil:
-			next = s.remote.repo.Manifests(s.remote.pages).Entries(rel)
-		case errors.Is(err, fs.ErrNotExist), isMissing(err): // gc has removed it
-			sure = false
-		default:
+		entries, err := s.remote.entriesOf(ctx, Applied{h.Number, h.Release})
+		if err != nil {
 			return err
+		}
+		if entries != nil {
+			next = entries
+		} else {
+			sure = false
 		}
 	}
 	if !sure {
-		s.report.emitRetry(errUnowned)
+		s.report.emitRetry(ErrUnowned)
 		s.target.checks.Unowned = true
 		if err := writeChecks(s.target.root, s.target.checks); err != nil || h == nil {
 			return err
@@ -102,14 +104,14 @@ func (s *site) rebuildCatalogue(ctx context.Context, why error) error {
 		return err
 	}
 	if err = uniteRecords(w, next, before); err == nil {
-		h.Complete = false
+		h.Complete, h.Unowned = false, s.target.checks.Unowned
 		err = w.Commit(*h)
 	}
 	if errors.Is(err, scan.ErrCorrupt) {
 		before.close() // Windows renames no file that is open
 		err = errors.Join(s.target.setAside(beforeName, err), w.Abort())
 		if err == nil {
-			return s.rebuildCatalogue(ctx, why) // without it
+			return s.rebuildCatalogue(ctx, head, why) // without it
 		}
 	}
 	if err != nil {
@@ -134,7 +136,60 @@ func (s *site) headerLeft(before *records) (h *scan.Header, sure bool) {
 	if a := s.target.checks.Applied; a != nil {
 		return &scan.Header{Repo: s.remote.repo.ID(), Channel: s.o.Channel, Number: a.Number, Release: a.Release}, true
 	}
-	return before.header(), false
+	if h := before.header(); h != nil || s.o.Held == nil || s.o.Held.Number == 0 {
+		return h, false
+	}
+	return &scan.Header{Repo: s.remote.repo.ID(), Channel: s.o.Channel, Number: s.o.Held.Number, Release: s.o.Held.Release}, false
+}
+
+// entriesOf returns the entries of a release; nil if gc has removed it.
+func (r *remote) entriesOf(ctx context.Context, a Applied) (manifest.Next, error) {
+	rel, err := r.repo.Release(ctx, r.o.Channel, a.Number, a.Release)
+	if err == nil {
+		err = r.repo.Manifests(r.pages).Load(ctx, r.loadIndex, rel.PageIDs(), r.fetchOptions())
+	}
+	if errors.Is(err, fs.ErrNotExist) || isMissing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.repo.Manifests(r.pages).Entries(rel), nil
+}
+
+// checkUnmarked decides whether a target without any record is the one that held a release: it then holds a share of
+// the release's files. If that release is not known or not stored any more, the wanted one takes its place. If not, it
+// returns an EmptiedError, or, on another machine, forgets the release.
+func (s *site) checkUnmarked(ctx context.Context, head *repo.Head) (err error) {
+	var next manifest.Next
+	if s.o.Held.Number > 0 {
+		if next, err = s.remote.entriesOf(ctx, s.o.Held.Applied); err != nil {
+			return err
+		}
+	}
+	if next == nil {
+		number, want, err := s.chooseRelease(head, nil)
+		if err != nil {
+			return err
+		}
+		rel, err := s.remote.readRelease(ctx, head, number, want)
+		if err != nil {
+			return err
+		}
+		if next, err = s.remote.entriesOf(ctx, Applied{rel.Number, rel.Digest}); err != nil || next == nil {
+			return err
+		}
+	}
+	ours, err := s.target.holdsShare(next)
+	switch {
+	case err != nil || ours:
+		return err
+	case s.o.Held.Replaced:
+		s.o.Held = nil
+		return nil
+	}
+	s.vacant = true
+	return &EmptiedError{Target: s.target.root.Dir(), Channel: s.o.Channel}
 }
 
 // uniteRecords writes the entries of a release, and those records of an older catalogue that the release does not have.
@@ -163,7 +218,8 @@ func uniteRecords(w *scan.CatalogueWriter, next manifest.Next, before *records) 
 	return err
 }
 
-var errUnowned = errors.New("ownership lost: the record of what releases have put here is gone, so files that a release dropped cannot be told from the site's own and stay")
+// ErrUnowned means that the release is in place, and that the record of what earlier releases have put there is lost.
+var ErrUnowned = errors.New("ownership lost: the record of what releases have put here is gone, so files that an earlier release put here cannot be told from the site's own, and stay")
 
 // checkOwnership withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt
 // declares the rest to be the site's own.
@@ -173,7 +229,7 @@ func (s *site) checkOwnership() error {
 	}
 	if s.report.res.Extra > 0 && !s.o.Adopt {
 		s.report.res.Verdict, s.report.res.NoOp, s.report.res.Unowned = Incomplete, false, true
-		s.report.emitRetry(errUnowned)
+		s.report.emitRetry(ErrUnowned)
 		return nil
 	}
 	s.target.checks.Unowned = false

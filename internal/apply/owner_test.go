@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -78,7 +79,7 @@ func TestOwnershipLost(t *testing.T) {
 			}
 			lay(t, src, tree{"keep": "1x"})
 			p.publish(src)
-			held := func(o *Options) { o.Held = true }
+			held := func(o *Options) { o.Held = &Held{} }
 			for range 3 { // any number of pulls
 				r, err := p.pull(dst, held)
 				if err != nil || r.Verdict != Incomplete || !r.Unowned {
@@ -100,7 +101,7 @@ func TestOwnershipLost(t *testing.T) {
 		for _, f := range []string{catalogueName, checksName} {
 			try(t, os.Remove(filepath.Join(dst, f)))
 		}
-		p.must(dst, func(o *Options) { o.Held = true })
+		p.must(dst, func(o *Options) { o.Held = &Held{} })
 	})
 }
 
@@ -133,5 +134,75 @@ func TestLostJournalKeepsWhatWasMoved(t *testing.T) {
 	}
 	if b, err := os.ReadFile(kept[0]); err != nil || string(b) != "the site's edit" {
 		t.Errorf("kept %q, %v", b, err)
+	}
+}
+
+// A target whose state folder is gone, as after a restore without it, is proven but not verified while it holds more
+// than the release. What the release that the site held had is still ours, on another machine as well.
+func TestStateFolderLost(t *testing.T) {
+	for name, held := range map[string]func(*Result) *Held{
+		"the release held is known": func(r *Result) *Held { return &Held{Applied: Applied{r.Number, r.Release}} },
+		"on another machine":        func(r *Result) *Held { return &Held{Applied: Applied{r.Number, r.Release}, Replaced: true} },
+		"some release was held":     func(*Result) *Held { return &Held{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, src, dst := dirs(t, tree{"keep": "0", "older": "ours"})
+			p.publish(src)
+			p.must(dst, nil)
+			backup := seen(t, dst)
+			lay(t, src, tree{"keep": "1", "gone": "ours"})
+			p.publish(src)
+			was := p.must(dst, nil)
+			grow(t, dst, tree{"own": "the site's", "older": backup["older"]})
+			try(t, os.RemoveAll(filepath.Join(dst, stateDir)))
+			lay(t, src, tree{"keep": "1x"})
+			p.publish(src)
+			known := func(o *Options) { o.Held = held(was.Result) }
+			want := tree{"keep": "1x", "own": "the site's", "older": "ours"}
+			if held(was.Result).Number == 0 {
+				want["gone"] = "ours"
+			}
+			for range 2 {
+				r, err := p.pull(dst, known)
+				if err != nil || r.Verdict != Incomplete || !r.Unowned {
+					t.Fatalf("%v, %v, unowned %t", err, r.Verdict, r.Unowned)
+				}
+				if d := cmp.Diff(want, seen(t, dst)); d != "" {
+					t.Errorf("the folder (-want +have):\n%s", d)
+				}
+			}
+			// A check keeps the loss in mind, and so does the catalogue if the record of checks is lost as well.
+			for _, lost := range []func(){func() {}, func() { try(t, os.Remove(filepath.Join(dst, checksName))) }, func() { flip(t, filepath.Join(dst, checksName), 0) }} {
+				lost()
+				x, err := Inspect(dst, Options{Channel: channel, Now: time.Now})
+				try(t, err)
+				if !x.Checks.Unowned {
+					t.Error("the loss is forgotten")
+				}
+				x.Checks.ClearSuspects()
+				try(t, errors.Join(x.Passed(t.Context()), x.Close()))
+			}
+			p.must(dst, func(o *Options) { known(o); o.Adopt = true })
+		})
+	}
+}
+
+// Lost checks beside a whole catalogue make every file suspect; the target stays ours.
+func TestChecksLostAlone(t *testing.T) {
+	p, src, dst := dirs(t, tree{"keep": "1", "gone": "2"})
+	p.publish(src)
+	p.must(dst, nil)
+	grow(t, dst, tree{"own": "the site's"})
+	try(t, os.Remove(filepath.Join(dst, checksName)))
+	x, err := Inspect(dst, Options{Channel: channel, Now: time.Now})
+	try(t, err)
+	if !x.Checks.All || x.Checks.Unowned || x.Checks.Applied == nil {
+		t.Errorf("%+v", x.Checks)
+	}
+	try(t, x.Close())
+	lay(t, src, tree{"keep": "1"})
+	p.publish(src)
+	if r := p.must(dst, nil); r.files["gone"].Outcome != runs.FileDeleted {
+		t.Errorf("told: %v", r.outcomes())
 	}
 }

@@ -67,8 +67,8 @@ func explainReadOnly(target string, err error) error {
 
 // explainFailed explains the error of a run. The volume may have become read-only during the run; a folder inside the
 // target may be another volume.
-func (s *site) explainFailed(target string, err error) error {
-	if err == nil || !durable.IsReadOnly(err) || !durable.IsReadOnly(probeWritable(s.target.root)) {
+func explainFailed(root *durable.Root, target string, err error) error {
+	if err == nil || !durable.IsReadOnly(err) || !durable.IsReadOnly(probeWritable(root)) {
 		return err
 	}
 	return explainReadOnly(target, err)

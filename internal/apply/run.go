@@ -51,11 +51,17 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 		err = s.clearVerified()
 	}
 	s.report.res.BytesWire = s.remote.wire.Load()
-	return &s.report.res, errors.Join(s.explainFailed(target, err), done())
+	return &s.report.res, errors.Join(explainFailed(s.target.root, target, err), done())
 }
 
 // Recover finishes an interrupted commit without a store. If there is none, it does nothing.
 func Recover(ctx context.Context, target string, o Options) error {
+	if unrecorded, err := checkKept(target, o); err != nil || unrecorded {
+		if err != nil {
+			err = fmt.Errorf("pull into %q: %w", target, err)
+		}
+		return err
+	}
 	s, done, err := openSite(target, o)
 	if err != nil {
 		return err
@@ -73,7 +79,7 @@ func (s *site) run(ctx context.Context, store bucket.Store) error {
 	s.report.res.Repo = s.remote.repo.ID()
 	err = s.bringTarget(ctx, head)
 	if errors.Is(err, scan.ErrCorrupt) {
-		if err := s.rebuildCatalogue(ctx, err); err != nil {
+		if err := s.rebuildCatalogue(ctx, head, err); err != nil {
 			return err
 		}
 		s.report.res = Result{Repo: s.report.res.Repo, Channel: s.report.res.Channel, Verdict: Incomplete}

@@ -38,11 +38,16 @@ type site struct {
 	out      string                     // the commit's own folder in outDir
 	reported map[string]struct{}        // paths whose failure is reported elsewhere
 	lists    map[digest.Digest]struct{} // chunk-list pages of the applied release
+
+	unrecorded bool // the target held a release and has no record of it: its files decide, see checkUnmarked
+	fresh      bool // this process has created the state folder
+	vacant     bool // the target is not the one that held the release: nothing stays there
 }
 
 // openSite locks the target for this process. The caller must call the returned function in every case.
 func openSite(target string, o Options) (*site, func() error, error) {
-	if err := checkKept(target, o); err != nil {
+	unrecorded, err := checkKept(target, o)
+	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
 	root, err := o.openRoot(target)
@@ -52,7 +57,7 @@ func openSite(target string, o Options) (*site, func() error, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
-	s := &site{o: o, report: &reporter{onEvent: o.OnEvent, settles: o.Settle != nil, began: o.Now().Unix()}}
+	s := &site{o: o, unrecorded: unrecorded, report: &reporter{onEvent: o.OnEvent, settles: o.Settle != nil, began: o.Now().Unix()}}
 	s.target = &targetDir{o: &s.o, root: root, report: s.report}
 	s.remote = &remote{o: &s.o, root: root, pages: pageCache{root}, report: s.report}
 	unlock, err := s.prepareFolders()
@@ -62,7 +67,13 @@ func openSite(target string, o Options) (*site, func() error, error) {
 		}
 		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
 	}
-	return s, func() error { return errors.Join(unlock(), root.Close()) }, nil
+	return s, func() error {
+		err := unlock()
+		if s.fresh && s.vacant {
+			err = errors.Join(err, root.RemoveAll(stateDir))
+		}
+		return errors.Join(err, root.Close())
+	}, nil
 }
 
 func (o *Options) openRoot(target string) (*durable.Root, error) {
@@ -74,15 +85,14 @@ func (o *Options) openRoot(target string) (*durable.Root, error) {
 }
 
 func (s *site) prepareFolders() (func() error, error) {
-	fresh := false
 	if err := s.target.root.Mkdir(stateDir, 0o755); err == nil {
-		fresh = true
+		s.fresh = true
 	} else if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	} else if err := checkFolder(s.target.root); err != nil {
 		return nil, err
 	}
-	if fresh {
+	if s.fresh {
 		if err := hideFolder(s.target.root, stateDir); err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ func (c *Core) openHalts(ctx context.Context) {
 	})
 	s, h := &c.states, &c.Halts
 	s.down, s.storage, s.fleet, s.newest, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, c.newest, c.desired, &c.clock, &c.notices, c.ready
+	s.fills = c.ledger.Fills
 	c.Publisher.publishing = &c.publishing
 	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, &c.ledger.Halts, &c.storage, &c.fleet, s, &c.down
 	h.identities = c.ledger.Sites.Identities

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
+	"nightferry/internal/wire"
 )
 
 // TestFleet goes the whole way: token, enrolment, publish, convergence through
@@ -81,8 +82,12 @@ func wholeWay(t *testing.T, key []byte) {
 	if err != nil || len(orders) != 2 || orders[0].Start == 0 {
 		t.Fatalf("%+v, %v", orders, err)
 	}
-	again := osaka.stateOf("package", 2)
-	if again.Start != orders[0].Start || !again.Rehash || bytes.Equal(again.Nonce, d.Nonce) {
+	var again wire.Desired
+	w.until("the state with the order", func() bool { // states that were sent before it may come first
+		again = osaka.stateOf("package", 2)
+		return again.Start == orders[0].Start
+	})
+	if !again.Rehash || bytes.Equal(again.Nonce, d.Nonce) {
 		t.Fatalf("%+v", again)
 	}
 

@@ -11,9 +11,11 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/desired"
+	"nightferry/internal/fleet"
 	"nightferry/internal/halting"
 	"nightferry/internal/heads"
 	"nightferry/internal/kinds"
+	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
 
@@ -30,6 +32,7 @@ type stateSender struct {
 	down    *downlink
 	storage *storage
 	fleet   *sites
+	fills   func(ctx context.Context, domain, site string) ([]ledger.Fill, error)
 	newest  *heads.Service
 	desired *desired.Service
 	may     func(revision uint64) bool // false: halt orders only, see incarnation.Service.MayState
@@ -88,7 +91,7 @@ func (s *stateSender) sendStates(ctx context.Context, list []wire.Address) {
 	for w := range workers {
 		g.Go(func() error {
 			for i := w; i < len(list) && ctx.Err() == nil; i += workers {
-				s.sendOne(list[i])
+				s.sendOne(ctx, list[i])
 			}
 			return nil
 		})
@@ -96,7 +99,7 @@ func (s *stateSender) sendStates(ctx context.Context, list []wire.Address) {
 	_ = g.Wait() // they return nil
 }
 
-func (s *stateSender) sendOne(a wire.Address) {
+func (s *stateSender) sendOne(ctx context.Context, a wire.Address) {
 	x := s.fleet.findSite(a)
 	if x == nil {
 		return
@@ -105,6 +108,7 @@ func (s *stateSender) sendOne(a wire.Address) {
 	st := s.desired.Of(a)
 	x.mu.Lock()
 	told := x.identity != nil
+	var err error
 	older := ""
 	var stated []wire.Desired
 	for _, d := range st.Desired { // an older state under a new revision would move the site back
@@ -118,7 +122,6 @@ func (s *stateSender) sendOne(a wire.Address) {
 			stated = append(stated, d)
 		}
 	}
-	st.Desired = stated
 	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
 		st.Halt = h.Object
 	}
@@ -126,7 +129,10 @@ func (s *stateSender) sendOne(a wire.Address) {
 	if !told {
 		return
 	}
-	if !s.may(st.Revision) {
+	if st.Desired, err = s.addFormer(ctx, a, stated); err != nil {
+		s.notices.LedgerFailed(err)
+	}
+	if err != nil || !s.may(st.Revision) {
 		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
 	} else if older == "" {
 		s.notices.incidents.Resolve(kinds.Behind, "", a)
@@ -137,4 +143,22 @@ func (s *stateSender) sendOne(a wire.Address) {
 	st.At, st.Store = s.clock.now().UnixMilli(), s.storage.store.Load().origin
 	s.down.sendSigned(a, wire.VerbState, st.Revision, &st.State)
 	s.sent.Add(1)
+}
+
+// addFormer adds what the ledger has of each target. An agent that has lost its own record would otherwise take the mount
+// point of an absent volume for a new target, so without the ledger a site gets no desired state.
+func (s *stateSender) addFormer(ctx context.Context, a wire.Address, list []wire.Desired) ([]wire.Desired, error) {
+	fills, err := s.fills(ctx, a.Domain, a.Site)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		d := &list[i]
+		for _, f := range fills {
+			if f.Channel == d.Channel && fleet.SameFolder(f.Target, d.Target) {
+				d.Former = wire.Former{Filled: true, Number: f.Number, Release: f.Release, Place: wire.Place{Target: f.Target, Volume: f.Volume, Machine: f.Machine}}
+			}
+		}
+	}
+	return list, nil
 }

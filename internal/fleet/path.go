@@ -114,5 +114,8 @@ func Within(inner, outer string) bool {
 	return true
 }
 
+// SameFolder reports whether two paths name one folder, judged like [Within].
+func SameFolder(a, b string) bool { return a == b || Within(a, b) && Within(b, a) }
+
 // Overlap reports whether one of two folders is within the other.
 func Overlap(a, b string) bool { return Within(a, b) || Within(b, a) }

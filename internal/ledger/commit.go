@@ -278,10 +278,25 @@ func (x *tx) finishRun(seq int64, domain, site string, e Event) error {
 		t.Extra, t.Differs, t.Held, t.Fetched, t.Wire, att[:], seq); err != nil {
 		return err
 	}
-	if f.Attestation == nil {
-		return nil
+	if err := x.storeFill(site, e); err != nil || f.Attestation == nil {
+		return err
 	}
 	return x.storeAttestation(seq, domain, site, e, att)
+}
+
+// storeFill records the target in which a run found content. A site keeps its fills when it moves to another domain.
+func (x *tx) storeFill(site string, e Event) error {
+	f := e.Finish.Filled
+	if f == nil {
+		return nil
+	}
+	err := x.execSQL("INSERT OR REPLACE INTO fills (site, channel, target, volume, machine, at) VALUES (?, ?, ?, ?, ?, ?)",
+		site, e.Channel, f.Target, f.Volume, bytesOf(f.Machine), toMicros(e.At))
+	if err != nil {
+		return err
+	}
+	return x.execSQL(`DELETE FROM fills WHERE site = ?1 AND channel = ?2 AND target NOT IN
+		(SELECT target FROM fills WHERE site = ?1 AND channel = ?2 ORDER BY target = ?3 DESC, at DESC LIMIT ?4)`, site, e.Channel, f.Target, MaxFills)
 }
 
 func (x *tx) storeAttestation(seq int64, domain, site string, e Event, sum digest.Digest) error {

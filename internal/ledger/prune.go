@@ -76,6 +76,7 @@ var ages = []struct {
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepRuns, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepRuns, true},
 	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepRuns, true},
+	{"fills", "at < ?1 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.site = fills.site AND i.ended = 0)", keepRuns, true},
 	// For sites whose last identity was removed by the previous rule.
 	{"desired_revisions", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = desired_revisions.domain AND i.site = desired_revisions.site)" +
 		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepRuns, true},

@@ -29,7 +29,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, l.Sites.Seen(ctx, []Sighting{{Domain: "apac", Site: "osaka", Seen: c.now()}}))
 	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
 	must(t, err)
-	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}, Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Number: 1}}}})
+	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}, Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Number: 1}, Filled: &Fill{Target: "/srv"}}}})
 	must(t, err)
 	_, err = l.Incidents.OpenIncident(ctx, IncidentReport{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
 	must(t, err)

@@ -204,6 +204,14 @@ func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, err
 		append(c.args, rowLimit(f.Limit))...)
 }
 
+// Fills lists the targets in which a site has found content of a release, ordered by channel and target.
+func (l *Ledger) Fills(ctx context.Context, domain, site string) ([]Fill, error) {
+	return queryAll(ctx, l.db.read, "list filled targets of site "+site, func(s scanner, f *Fill) error {
+		return s.Scan(&f.Site, &f.Channel, &f.Target, &f.Volume, &f.Machine, moment{&f.At}, &f.Number, digestBlob(&f.Release))
+	}, `SELECT f.site, f.channel, f.target, f.volume, f.machine, f.at, ifnull(h.number, 0), ifnull(h.release, zeroblob(32)) FROM fills f
+		LEFT JOIN holdings h ON h.domain = ?1 AND h.site = f.site AND h.channel = f.channel WHERE f.site = ?2 ORDER BY f.channel, f.target`, domain, site)
+}
+
 // Holdings lists the latest attested holding of each site and channel, ordered by domain, site and channel. Only the
 // names of the filter apply.
 func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {

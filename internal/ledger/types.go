@@ -174,6 +174,7 @@ type Finish struct {
 	Cause       string     // reason for the state; empty if there is none
 	Totals      runs.Totals
 	Attestation *Attestation
+	Filled      *Fill // only Target, Volume and Machine are used; nil: the run found no content of a release
 }
 
 // Exception is a file that failed, was locked or was repaired. A site and channel have one exception per path, however
@@ -278,6 +279,20 @@ type Holding struct {
 	Bytes    int64               `json:"bytes"`
 	Lacks    time.Time           `json:"lacks,omitzero"` // since when the site reports that it lacks it; zero: it does not
 }
+
+// Fill is a target in which a site has found content of a release, newest report.
+type Fill struct {
+	Site, Channel, Target string
+	Volume                string // mount point; empty: not known
+	Machine               []byte // as in wire.Place; empty: not known
+	At                    time.Time
+	// Number and Release are the site's last attested release of the channel; 0: none.
+	Number  trust.ReleaseNumber
+	Release trust.ReleaseDigest
+}
+
+// MaxFills bounds the targets that are kept of a channel at a site.
+const MaxFills = 8
 
 // Committed is the result of committing a batch.
 type Committed struct {

@@ -126,7 +126,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			case ch.lost != nil && (ch.State == Current || ch.State == different):
 				ch.State = unproven
 			case ch.State != Current:
-			case doubted && f.State == runs.Incomplete:
+			case doubted && (f.State == runs.Incomplete || f.State == runs.Unowned):
 				ch.State = unproven
 			case doubted:
 				ch.State = different
@@ -195,7 +195,7 @@ func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *l
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), string(run.State), run.Cause, run.Finished
-		ch.failed = run.Number == want.Number && (run.State.LostTarget() || slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Missed}, run.State))
+		ch.failed = run.Number == want.Number && (run.State.LostTarget() || slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Unowned, runs.Missed}, run.State))
 		if p, ok := moving[key.Channel]; ok && p.Run == run.ID {
 			ch.Progress = &p.Progress
 		}
@@ -209,7 +209,7 @@ const unproven = "unproven"
 // standingFindings returns the last run of each site and channel that found a difference, or could not bring or check
 // some files, unless a later run proved the content.
 func (v *Service) standingFindings(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
-	list, err := v.o.Proofs.Findings(ctx, f, runs.Different, runs.Incomplete)
+	list, err := v.o.Proofs.Findings(ctx, f, runs.Different, runs.Incomplete, runs.Unowned)
 	for i := range list {
 		if x := &list[i]; x.State == runs.Incomplete && x.Cause == "" {
 			x.Cause = "the last run could not bring or check some files"

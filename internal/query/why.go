@@ -111,6 +111,8 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	if ch.lost != nil {
 		kind := kinds.Target + "-" + kinds.Kind(ch.lost.State)
 		out.add("target "+string(ch.lost.State), ch.lost.At, ch.lost.Cause, kinds.Remedy(kind, ch.lost.Cause), kind)
+	} else if f != nil && f.State == runs.Unowned {
+		out.add("ownership lost", f.At, f.Cause, kinds.Remedy(kinds.RunFails, ch.Channel+": "+f.Cause), kinds.RunFails)
 	} else if f != nil && f.State == runs.Incomplete {
 		if ch.State == unproven { // else it is the last run for a newer release
 			out.add("unproven", f.At, f.Cause, fmt.Sprintf("nightferry run show %s names the files; nightferry verify --site %s --channel %s", f.Run.String()[:8], s.Name, ch.Channel), kinds.RunFails)

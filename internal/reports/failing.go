@@ -79,7 +79,9 @@ func (t *translator) filesCause(e *ledger.Event, c runs.Counts) string {
 	return cmp.Or(strings.Join(list, "; "), "the site named no cause")
 }
 
-func hasFailed(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
+func hasFailed(s runs.State) bool {
+	return s == runs.Failed || s == runs.Incomplete || s == runs.Unowned
+}
 
 // stateBefore returns the final state of the site's previous run of a channel.
 func (t *translator) stateBefore(e *ledger.Event) runs.State {

@@ -180,6 +180,9 @@ func (t *translator) translateFinish(e *ledger.Event) error {
 	if !f.State.Valid() {
 		f.State = runs.Failed
 	}
+	if v.Filled.Target != "" {
+		f.Filled = &ledger.Fill{Target: v.Filled.Target, Volume: v.Filled.Volume, Machine: v.Filled.Machine}
+	}
 	e.Finish = f
 	t.openDiscrepancy(e, &v)
 	defer func() {

@@ -14,12 +14,13 @@ type State string
 const (
 	Verified   State = "verified"   // every file equals the release, by digest
 	Incomplete State = "incomplete" // some file differs, or could not be checked
+	Unowned    State = "unowned"    // every file of the release is in place, but files of earlier releases may remain: the record of them is lost
 	Different  State = "different"  // a check found differences, and changed nothing
 	Planned    State = "planned"    // a dry run
 	Failed     State = "failed"
 	Stopped    State = "stopped"    // by a halt, a window's end or a newer desired state
 	Refused    State = "refused"    // the site does not allow the target, or a guard refused a publish
-	Emptied    State = "emptied"    // the target held a release and has no record of it now; nothing was changed
+	Emptied    State = "emptied"    // the target held a release and holds nothing of it now; nothing was changed
 	Unreadable State = "unreadable" // the target, or its record of the applied release, cannot be read
 	Missed     State = "missed"     // the Core recorded a window without a run
 )
@@ -34,7 +35,7 @@ const (
 	Damaged   State = "damaged"
 )
 
-var all = []State{Verified, Incomplete, Different, Planned, Failed, Stopped, Refused, Emptied, Unreadable, Missed, Published, Nothing, Same, MovedOn, Damaged}
+var all = []State{Verified, Incomplete, Unowned, Different, Planned, Failed, Stopped, Refused, Emptied, Unreadable, Missed, Published, Nothing, Same, MovedOn, Damaged}
 
 // All lists the states. The caller may change the list.
 func All() []State { return slices.Clone(all) }
@@ -45,7 +46,7 @@ func (s State) Valid() bool { return slices.Contains(all, s) }
 // Accounted reports whether a site's run with this state has compared every
 // file: files that it does not name are unchanged.
 func (s State) Accounted() bool {
-	return s == Verified || s == Incomplete || s == Planned || s == Different
+	return s == Verified || s == Incomplete || s == Unowned || s == Planned || s == Different
 }
 
 // NoTarget lists the states of a site's run that found no target to work on.

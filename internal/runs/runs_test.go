@@ -19,8 +19,8 @@ func TestStates(t *testing.T) {
 		}
 	}
 	slices.Sort(list)
-	if n := len(slices.Compact(list)); n != len(All()) || n != 15 {
-		t.Errorf("%d states of %d are distinct, want 15", n, len(All()))
+	if n := len(slices.Compact(list)); n != len(All()) || n != 16 {
+		t.Errorf("%d states of %d are distinct, want 16", n, len(All()))
 	}
 	for _, s := range []State{"", "running", "Verified", "verified "} {
 		if s.Valid() {
@@ -28,7 +28,7 @@ func TestStates(t *testing.T) {
 		}
 	}
 	for _, s := range All() {
-		want := slices.Contains([]State{Verified, Incomplete, Different, Planned}, s)
+		want := slices.Contains([]State{Verified, Incomplete, Unowned, Different, Planned}, s)
 		if s.Accounted() != want {
 			t.Errorf("%s: every file is accounted for: %t", s, !want)
 		}

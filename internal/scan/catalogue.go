@@ -25,7 +25,7 @@ import (
 
 const (
 	catalogueKind    = "catl"
-	catalogueVersion = 1
+	catalogueVersion = 2
 	catalogueEnd     = "nfcatend"
 	trailerSize      = 16
 	blockHead        = 8
@@ -54,6 +54,7 @@ type Header struct {
 	Rules    string          // the caller's own: excluded paths, and the treatment of links
 	Volume   string          // the mount point that holds the walked folder
 	Mounts   []string        // folders below it at which another volume was mounted, sorted
+	Unowned  bool            // releases may have put files there that the catalogue does not have
 	Records  uint64          // set by Commit
 }
 

@@ -189,7 +189,7 @@ func TestCatalogueDamage(t *testing.T) {
 	try("the last block missing", append(bytes.Clone(good[:last]), good[end:]...))
 	try("a block missing", append(bytes.Clone(good[:8]), good[8+8+size:]...))
 	b := bytes.Clone(good)
-	b[7] = 2
+	b[7] = catalogueVersion + 1
 	try("a newer version", b)
 }
 

@@ -65,5 +65,15 @@ func Vanished(err error) bool {
 	return errors.Is(err, windows.ERROR_FILE_NOT_FOUND) || errors.Is(err, windows.ERROR_PATH_NOT_FOUND) || errors.Is(err, windows.ERROR_DELETE_PENDING)
 }
 
-// MountOf returns the volume that holds a folder.
-func MountOf(dir string) (string, error) { return filepath.VolumeName(dir), nil }
+// MountOf returns the mount point of the volume that holds dir: a drive, a share, or the folder in which it is mounted.
+func MountOf(dir string) (string, error) {
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]uint16, windows.MAX_LONG_PATH)
+	if err := windows.GetVolumePathName(name, &buf[0], uint32(len(buf))); err != nil {
+		return "", &os.PathError{Op: "find the volume of", Path: dir, Err: err}
+	}
+	return filepath.Clean(windows.UTF16ToString(buf)), nil
+}

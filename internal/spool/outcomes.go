@@ -141,6 +141,9 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 		if n, err := r.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
+		if err := addFilled(ctx, tx, channel); err != nil {
+			return err
+		}
 		// The later outcome of a path counts, see merge.
 		ordinals, err := ordinalsOf(ctx, tx, channel, other)
 		if err != nil {

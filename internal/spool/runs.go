@@ -110,6 +110,29 @@ func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	return all, rows.Err()
 }
 
+// addFilled records that the target of the channel's run holds content of a release.
+func addFilled(ctx context.Context, tx *sql.Tx, channel string) error {
+	_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO filled SELECT channel, target FROM runs WHERE channel = ?", channel)
+	return err
+}
+
+// Filled lists the targets to which runs of a channel have ever committed, or whose content they have proven.
+func (s *Spool) Filled(ctx context.Context, channel string) (targets []string, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT target FROM filled WHERE channel = ?", channel)
+	if err != nil {
+		return nil, fmt.Errorf("read the filled targets: %w", classifyError(err))
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var target string
+		if err := rows.Scan(&target); err != nil {
+			return nil, fmt.Errorf("read the filled targets: %w", classifyError(err))
+		}
+		targets = append(targets, target)
+	}
+	return targets, rows.Err()
+}
+
 // Obeyed returns the newest sync request that a run of the channel has served.
 func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT start FROM orders WHERE channel = ?", channel).Scan(&start)
@@ -150,6 +173,11 @@ func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts)
 		}
 		if err := appendEvent(ctx, tx, &e); err != nil {
 			return err
+		}
+		if hold != nil {
+			if err := addFilled(ctx, tx, r.Channel); err != nil {
+				return err
+			}
 		}
 		for _, q := range []string{"DELETE FROM outcomes WHERE channel = ?", "DELETE FROM runs WHERE channel = ?"} {
 			if _, err := tx.ExecContext(ctx, q, r.Channel); err != nil {

@@ -31,7 +31,7 @@ const (
 var ProblemKinds = []string{"spool", "clock", "store", "line", "disk", "repository", "control"}
 
 // verdicts lists the final states that a site may report for a run.
-var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused, runs.Emptied, runs.Unreadable}
+var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Unowned, runs.Planned, runs.Failed, runs.Stopped, runs.Refused, runs.Emptied, runs.Unreadable}
 
 // bounded is a message or event body sent by a site.
 type bounded interface{ checkBounds(*bounds) }
@@ -219,6 +219,9 @@ func (v *Finished) checkBounds(b *bounds) {
 		b.failBound("verdict", fmt.Sprintf("%.64q", v.Verdict))
 	}
 	v.Error = cleanText(v.Error, maxTexts)
+	b.checkLength("length of a target", len(v.Filled.Target), maxPath)
+	b.checkLength("length of a volume", len(v.Filled.Volume), maxPath)
+	b.checkLength("length of a machine", len(v.Filled.Machine), MachineSize)
 	b.checkCounts("count", v.Added, v.Changed, v.Moved, v.Repaired, v.Deleted, v.Unchanged, v.Locked, v.Extra, v.Failed,
 		v.Differs, v.Files, v.Bytes, v.Wire, v.Fetched, v.Held)
 }

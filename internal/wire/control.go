@@ -67,8 +67,30 @@ type Desired struct {
 	Verify bool  // the request Start came from verify
 	Adopt  bool  // the request Start fills a target that held a release and lost its record
 
+	Former Former `cbor:"former"` // what the Core knows of Target, for an agent that has lost its own record
+
 	policy.Policy `cbor:"policy"` // the tag makes it one element, an array of its own
 }
+
+// Former is what the Core knows of a target from the runs that the site has reported.
+type Former struct {
+	_       struct{}            `cbor:",toarray"`
+	Filled  bool                // releases were applied to the target; false: nothing is known of it
+	Number  trust.ReleaseNumber // the release that the site attested last; 0: none
+	Release trust.ReleaseDigest
+	Place   Place `cbor:"place"` // of the newest run that found content of a release there
+}
+
+// Place is where a run has found a target.
+type Place struct {
+	_       struct{} `cbor:",toarray"`
+	Target  string   // the folder; empty: the run found no content of a release
+	Volume  string   // mount point of the volume that holds it; empty: not known
+	Machine []byte   // 16 bytes that differ between machines; empty: not known
+}
+
+// MachineSize is the length of Place.Machine in bytes.
+const MachineSize = 16
 
 // The checks of Desired.
 const (

@@ -79,6 +79,7 @@ type Finished struct {
 	Error       string // reason why it is not verified
 	runs.Totals `cbor:"totals"`
 	Attestation []byte // signed; empty: the run ended before its attestation
+	Filled      Place  `cbor:"filled"` // the target, if it holds content of a release
 }
 
 // Problem reports an incident at a site, or its end.

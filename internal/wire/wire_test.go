@@ -59,6 +59,7 @@ func messages() []message {
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea", Core: []string{"tls://core:4222"}, Withheld: []string{"image"},
 			Desired: []Desired{{Channel: "package", Number: 3, Release: trust.ReleaseDigest(d), Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
+				Former: Former{Filled: true, Number: 2, Release: trust.ReleaseDigest(d), Place: Place{Target: "/srv/p", Volume: "/srv", Machine: []byte{6}}},
 				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
 		{VerbConfirmed, &Confirmed{Number: 3, Want: true}, &Confirmed{}},
