@@ -151,7 +151,7 @@ func (v *Service) addBehind(out *reasons, s *fleet.Site, st *SiteStatus, ch *Cha
 	if st.Connected && st.Revision < st.Wanted {
 		out.add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
-	if w := ch.Waiting; w != nil && w.Why != waitsAway && w.Why != waitsUnconfirmed && !(ch.failed && w.Why == wire.WhyRetry.String()) {
+	if w := ch.Waiting; w != nil && w.Why != waitsAway && w.Why != waitsUnconfirmed && (!ch.failed || w.Why != wire.WhyRetry.String()) {
 		out.add(w.label(), rel.Published, w.String(), waitRemedy(w, s.Name, ch.Channel))
 	}
 	if len(out.list) == before && st.Connected {

@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
@@ -37,7 +38,7 @@ func (s *Spool) Failures(ctx context.Context) (all []Failure, err error) {
 	if err != nil {
 		return nil, classifyError(err)
 	}
-	defer rows.Close()
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var f Failure
 		if err := rows.Scan(&f.Channel, &f.Number, &f.State, &f.Cause, &f.At); err != nil {
