@@ -154,10 +154,10 @@ func TestForgottenOwnership(t *testing.T) {
 		w.until("ownership lost", func() bool {
 			s, err := w.core.Query.Sites(t.Context(), scope)
 			ch := s[0].Channels[0]
-			return err == nil && ch.State == "unproven" && len(ch.Reasons) > 0 && strings.Contains(ch.Reasons[0].Cause, "ownership lost") && strings.Contains(ch.Reasons[0].Remedy, "--adopt")
+			return err == nil && ch.State != "current" && ch.Why == "ownership lost" && strings.Contains(ch.Reasons[0].Cause, "ownership lost") && strings.Contains(ch.Reasons[0].Remedy, "--adopt")
 		})
 		places, err := w.core.Query.Where(t.Context(), "package", "a.txt")
-		if i := slices.IndexFunc(places, func(p query.Place) bool { return p.Site == "osaka" }); err != nil || places[i].Current || !strings.Contains(places[i].Cause, "ownership lost") {
+		if i := slices.IndexFunc(places, func(p query.Place) bool { return p.Site == "osaka" }); err != nil || places[i].Current || !places[i].Verified.IsZero() {
 			t.Errorf("where: %+v, %v", places, err)
 		}
 	}
