@@ -74,6 +74,9 @@ func oneLine(s string) string {
 // incident, too: one of its own, which whoever calls this has opened where it is
 // due, or else one of the kind Core. docs/operations.md has a row for each word.
 func (n *notices) ReportFailure(what string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the work was ended, as the Core stops or its caller left: nothing failed
+	}
 	n.emitEvent(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
 	if incidentOf(what) == kinds.Inside {
 		n.incidents.Raise(kinds.Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
