@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestEndedWorkIsNoTrouble: what ends because the Core stops is reported by nobody as a failure.
 func TestEndedWorkIsNoTrouble(t *testing.T) {
 	events := 0
-	n := &notices{onEvent: func(Event) { events++ }}
+	n := &notices{now: time.Now, onEvent: func(Event) { events++ }}
 	n.ReportFailure("store", fmt.Errorf("read the head: %w", context.Canceled))
 	if events != 0 {
 		t.Error("an ended context was reported")

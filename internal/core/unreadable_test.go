@@ -26,14 +26,14 @@ func TestUnreadableTargetIsUnproven(t *testing.T) {
 	}
 	w.agent(state, nil)
 	w.untilCurrent(1, "osaka")
-	record := filepath.Join(w.folder("osaka", "package"), ".nightferry", "catalogue")
+	record := filepath.Join(w.folder("osaka", "package"), ".nightferry")
 	try := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	try(errors.Join(os.Rename(record, record+".kept"), os.Mkdir(record, 0o755))) // reading it fails, as a bad disk does
+	try(errors.Join(os.Rename(record, record+".kept"), os.WriteFile(record, nil, 0o644))) // reading it fails, as a bad disk does
 	scope := fleet.Scope{Site: "osaka", Channel: "package"}
 	_, err = w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: scope, Full: true})
 	try(err)
