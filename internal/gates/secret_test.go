@@ -280,7 +280,7 @@ func shapes() map[string]*regexp.Regexp {
 		"a token":            regexp.MustCompile(`nf1\.[A-Za-z0-9_-]{30,}`),
 		"a private key":      regexp.MustCompile(`PRIVATE KEY`),
 		"a secret key file":  regexp.MustCompile(`nightferry-secret`),
-		"a login in a URL":   regexp.MustCompile(`://[^/\s":]+:[^/\s"@]+@`),
+		"a login in a URL":   regexp.MustCompile(`://[!#-.0-9;-~]+:[!#-.0-?A-~]+@`), // printable only: in a database, other fields follow a URL
 		"an access key pair": regexp.MustCompile(`(?i)secret_?access_?key\W+\S`),
 	}
 }
