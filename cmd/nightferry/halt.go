@@ -76,7 +76,7 @@ func newHalt(e *env) *cobra.Command {
 				reason = "no reason given"
 			}
 			return haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) (uint64, error) {
-				o.Add(halt.Order{ID: halt.NewID(), Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
+				o.Add(halt.NewOrder(kind, value, reason, username(), e.now()))
 				return 0, nil
 			}, func() {})
 		},

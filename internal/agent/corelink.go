@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
+	"nightferry/internal/halt"
 )
 
 // coreFile holds a CoreLink, for operators on the site.
@@ -104,7 +105,7 @@ func (c *session) noteConnection(e bus.Event) {
 		}
 		l.Connected, l.Refused, l.Cause = false, refused, ""
 		if e.Err != nil {
-			l.Cause = cleanText(e.Err.Error(), maxCause)
+			l.Cause = halt.CleanText(e.Err.Error(), maxCause)
 		}
 	})
 }
@@ -139,7 +140,7 @@ func readLink(root *durable.Root) (l CoreLink, err error) {
 	if err != nil {
 		return CoreLink{}, fmt.Errorf("read %s: %w", coreFile, err)
 	}
-	l.URL, l.Cause = cleanText(l.URL, maxCause), cleanText(l.Cause, maxCause)
+	l.URL, l.Cause = halt.CleanText(l.URL, maxCause), halt.CleanText(l.Cause, maxCause)
 	return l, nil
 }
 

@@ -9,9 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-	"unicode"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
@@ -51,7 +49,7 @@ func Halt(stateDir string, h LocalHalt) error {
 	if err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
-	h.Reason, h.By = cleanText(h.Reason, halt.MaxReason), cleanText(h.By, halt.MaxValue)
+	h.Reason, h.By = halt.CleanText(h.Reason, halt.MaxReason), halt.CleanText(h.By, halt.MaxValue)
 	b, err := json.Marshal(&h)
 	if err == nil {
 		err = removeFile(root, stoppedFile)
@@ -180,7 +178,7 @@ func readHaltFile(root *durable.Root) (*LocalHalt, error) {
 	if err := json.Unmarshal(b, h); err != nil {
 		return nil, fmt.Errorf("%s is damaged: nightferry-agent resume lifts the order, halt gives it anew: %w", haltFile, err)
 	}
-	h.Reason, h.By = cleanText(h.Reason, halt.MaxReason), cleanText(h.By, halt.MaxValue)
+	h.Reason, h.By = halt.CleanText(h.Reason, halt.MaxReason), halt.CleanText(h.By, halt.MaxValue)
 	return h, nil
 }
 
@@ -208,17 +206,6 @@ func removeOrKeep(root *durable.Root, name string) error {
 	return root.Remove(name)
 }
 
-// cleanText takes what no order may hold out of a text.
-func cleanText(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.ToValidUTF8(s[:min(len(s), most)], "")
-}
-
 // readLocal takes up the order on this site, and reports whether it is new or
 // gone. An order that cannot be read stops the site. It is called with h.mu held.
 func (h *haltState) readLocal() bool {
@@ -227,7 +214,7 @@ func (h *haltState) readLocal() bool {
 	at := h.localAt
 	switch {
 	case err != nil:
-		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + cleanText(err.Error(), 512)}
+		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + halt.CleanText(err.Error(), 512)}
 	case file != nil:
 		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: file.By, Reason: file.Reason, At: file.At.Unix()}
 		at = file.At // of two that are given within a second, each is confirmed

@@ -115,7 +115,7 @@ func (h *Halts) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
 	if r.Reason == "" {
 		r.Reason = "no reason given"
 	}
-	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actorOf(ctx), At: h.clock.now().Unix()}
+	o := halt.NewOrder(r.Scope, r.Value, r.Reason, actorOf(ctx), h.clock.now())
 	done, err := h.service.Give(ctx, o)
 	return h.haltChanged(ctx, "halt", done, len(list)), err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -165,6 +166,18 @@ func TestMatch(t *testing.T) {
 	for s, want := range map[string]bool{"abc": false, "abcd": true, "ABCD": true, "abcg": false, strings.Repeat("a", 33): false, "file:///x": false} {
 		if IsPrefix(s) != want {
 			t.Errorf("%q: %t", s, !want)
+		}
+	}
+}
+
+// TestNoReasonKeepsAnOrderFromBeingGiven: texts that no order may hold are made fit.
+func TestNoReasonKeepsAnOrderFromBeingGiven(t *testing.T) {
+	for _, reason := range []string{"wrong\ndriver", "a\x1b[2Jb\r\x00", "\xff\xfe", strings.Repeat("é", MaxReason), "\u202e"} {
+		o := NewOrder(Site, "osaka", reason, reason, time.Unix(1, 0))
+		var orders Orders
+		orders.Add(o)
+		if _, err := orders.Encode(); err != nil {
+			t.Errorf("%q: %v", reason, err)
 		}
 	}
 }
