@@ -182,9 +182,8 @@ func (b *regionBar) add(s *query.SiteStatus, m mark, t *timeline) {
 	}
 	open := false
 	for _, w := range t.windows[s.Site] {
-		if open = open || w.Always || !w.Start.After(t.at) && w.End.After(t.at); !w.Always {
-			b.spans = append(b.spans, [2]time.Time{w.Start, w.End})
-		}
+		open = open || w.Always || !w.Start.After(t.at) && w.End.After(t.at)
+		b.spans = append(b.spans, [2]time.Time{w.Start, w.End})
 	}
 	if open {
 		b.Open++
