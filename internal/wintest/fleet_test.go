@@ -36,7 +36,7 @@ func TestWindowsSite(t *testing.T) {
 	berlin = f.agent("berlin", windows)
 	berlin.says("continues a run of release 2")
 	f.converged(2, "berlin")
-	if out, code := f.tell(windows, "", "nightferry-agent", "status", "--state", windows.path(f.in("agents", "berlin"))); code != 0 || !strings.Contains(out, "package: holds release 2 in Z:") {
+	if out, code := f.tell(windows, "", "nightferry-agent", "status", "--state", windows.path(f.in("agents", "berlin"))); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), "package: holds release 2 in Z:") {
 		t.Errorf("status: exit code %d\n%s", code, out)
 	}
 	berlin.stop()
