@@ -238,7 +238,7 @@ func roundUp(d clock.Seconds) float64 {
 	return math.Ceil(time.Duration(d).Seconds()*10) / 10
 }
 
-// proof is what is known of a site under an order. Sites with the least proof come first.
+// proof is the known state of a site under an order. Sites with the least proof come first.
 type proof int
 
 const (

@@ -79,7 +79,7 @@ type Options struct {
 	// was lifted; 0: 30 s.
 	Spread time.Duration
 
-	// Machine has 16 bytes by which the Core tells machines of one site apart. Nil: derived from the system's own id.
+	// Machine has 16 bytes by which the Core distinguishes machines of one site. Nil: derived from the system's own id.
 	Machine []byte
 
 	Observer durable.Observer // observes file operations on targets; for tests

@@ -28,7 +28,7 @@ type fills struct {
 	desired func(channel string) *wire.Desired // nil: none
 }
 
-// heldIn returns what is known of a release of a channel that a target held. Nil means that nothing is known of one.
+// heldIn returns the known facts of the release of a channel that a target held, or nil if there are none.
 func (f *fills) heldIn(ctx context.Context, channel, target string) *apply.Held {
 	filled, err := f.spool.Filled(ctx, channel)
 	if err == nil && !slices.ContainsFunc(filled, func(t string) bool { return fleet.SameFolder(t, target) }) {
@@ -42,7 +42,7 @@ func (f *fills) heldIn(ctx context.Context, channel, target string) *apply.Held 
 	return held
 }
 
-// formerIn returns what the Core knows of a target, or nil.
+// formerIn returns the Core's record of a target, or nil.
 func (f *fills) formerIn(channel, target string) *apply.Held {
 	d := f.desired(channel)
 	if d == nil || !d.Former.Filled || d.Target != target {
@@ -103,5 +103,5 @@ func thisMachine(repo []byte) []byte {
 	return sum[:wire.MachineSize]
 }
 
-// unownedText is the cause of a run whose target has lost the record of what is ours in it.
+// unownedText is the cause of a run whose target has lost the record of the files that are ours in it.
 var unownedText = apply.ErrUnowned.Error() + ": nightferry sync --adopt declares them the site's own, prune: true deletes them"

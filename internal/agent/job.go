@@ -306,7 +306,7 @@ func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *
 	return nil
 }
 
-// failureOf returns what status shows of a run that did not end well, or nil.
+// failureOf returns the row of status for a run that did not end well, or nil.
 func failureOf(r spool.Run, f *wire.Finished, now time.Time) *spool.Failure {
 	if f.Verdict == runs.Verified || f.Verdict == runs.Stopped || f.Verdict == runs.Planned {
 		return nil

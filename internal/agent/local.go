@@ -189,7 +189,7 @@ func removeFile(root *durable.Root, name string) error {
 	return nil
 }
 
-// writeOwn writes a file of the state directory. It sets aside what is not a file.
+// writeOwn writes a file of the state directory. It sets aside an entry that is not a file.
 func writeOwn(root *durable.Root, name string, b []byte) error {
 	if _, err := durable.MakeRoom(root, name, false); err != nil {
 		return err
@@ -197,7 +197,7 @@ func writeOwn(root *durable.Root, name string, b []byte) error {
 	return root.WriteFile(name, b, 0o600)
 }
 
-// removeOrKeep removes a file. It keeps what is not a file under another name.
+// removeOrKeep removes a file. It keeps an entry that is not a file under another name.
 func removeOrKeep(root *durable.Root, name string) error {
 	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		_, err = durable.SetAside(root, name)

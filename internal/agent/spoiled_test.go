@@ -33,7 +33,7 @@ func spoils() map[string]func(path string) error {
 	return all
 }
 
-// TestSpoiledState spoils each file of the state directory in each way. What can be made anew is set aside at the next
+// TestSpoiledState spoils each file of the state directory in each way. Each file that can be made anew is set aside at the next
 // start. A damaged identity ends the agent, and the remedy that it names works.
 func TestSpoiledState(t *testing.T) {
 	w := newWorld(t)
@@ -59,7 +59,7 @@ func TestSpoiledState(t *testing.T) {
 				}
 				try(os.RemoveAll(filepath.Join(dir, name)))
 				try(spoil(filepath.Join(dir, name)))
-				if how == "a link" { // it may be planted: the error says where it is, and to remove it
+				if how == "a link" { // it may be planted: the error names its place, and tells the reader to remove it
 					if err := Halt(dir, LocalHalt{}); !errors.Is(err, durable.ErrLink) || !strings.Contains(err.Error(), filepath.Join(dir, name)+"\": remove it") {
 						t.Fatal(err)
 					}
@@ -93,7 +93,7 @@ func TestSpoiledState(t *testing.T) {
 	}
 }
 
-// replaceIdentity does what the remedy of an identity that cannot be used says. With ends, it expects that the agent
+// replaceIdentity follows the remedy for an identity that cannot be used. With ends, it expects that the agent
 // ends with that remedy.
 func (w *world) replaceIdentity(t *testing.T, dir, allow string, ends bool) {
 	t.Helper()

@@ -12,7 +12,7 @@ type guardedConsole struct {
 	*guard
 }
 
-// Address implements Console. What it returns is public: a client sees it when it connects.
+// Address implements Console. The address is public: a client sees it when it connects.
 func (g guardedConsole) Address(ctx context.Context) (ConsoleAddress, error) {
 	if err := g.may(ctx, rights.Viewer, "console address", true); err != nil {
 		return ConsoleAddress{}, err

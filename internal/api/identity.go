@@ -16,7 +16,7 @@ type TokenChecker interface {
 	SaveUses(ctx context.Context) error
 }
 
-// Identity is who makes a request.
+// Identity is the sender of a request.
 type Identity struct {
 	rights.Principal
 	// Valid reports whether the principal still has these rights. Nil: for as long as the connection.

@@ -115,7 +115,7 @@ func (o *ServerOptions) servePage(w http.ResponseWriter, req *http.Request, page
 	pages.ServeHTTP(w, req)
 }
 
-// protect sets the headers that keep a browser from running, framing or guessing what the Core did not send. A page may
+// protect sets the headers that keep a browser from running, framing or guessing content that the Core did not send. A page may
 // replace Cache-Control.
 func protect(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")

@@ -107,7 +107,7 @@ func TestRemoteKnowsNobody(t *testing.T) {
 	}
 }
 
-// TestRemotePages checks who gets which page: a person without a session is sent to the sign-in page, with the way back.
+// TestRemotePages checks which clients get which page: a person without a session is sent to the sign-in page, with the way back.
 func TestRemotePages(t *testing.T) {
 	s := &oneSession{}
 	var who rights.Principal

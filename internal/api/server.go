@@ -28,7 +28,7 @@ type ServerOptions struct {
 	Tokens TokenChecker
 	// Sessions knows the people who have signed in over TCP, and has the pages below /signin. Nil: only tokens count there.
 	Sessions Sessions
-	// Pages answers what is not of the contract, over TCP. Nil: nothing does.
+	// Pages serves the requests that are not of the contract, over TCP. Nil: they are refused.
 	Pages http.Handler
 
 	bodyWithin, writeWithin time.Duration // 0: the constants; tests choose others

@@ -138,7 +138,7 @@ func (t *targetDir) loadChecks() (err error) {
 	return writeChecks(t.root, t.checks)
 }
 
-// restoreChecks returns the Checks of a target whose own are lost, with what its catalogue says. A target without a
+// restoreChecks returns the Checks of a target whose own are lost, from its catalogue. A target without a
 // catalogue gets none.
 func restoreChecks(root *durable.Root, none *Checks) (*Checks, error) {
 	r, err := scan.OpenCatalogue(root, catalogueName)

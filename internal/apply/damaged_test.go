@@ -80,7 +80,7 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
-// kept returns how many entries of a folder, not below the staging folder, hold what spoiled has written.
+// kept returns how many entries of a folder, not below the staging folder, hold the bytes that spoiled has written.
 func kept(t *testing.T, dir string) (n int) {
 	t.Helper()
 	try(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -35,7 +35,7 @@ func (e *EmptiedError) Remedy() string {
 // not one: a run that failed before its commit leaves it, also in the mount point of an absent volume.
 var appliedRecords = []string{catalogueName, catalogueName + ".damaged", beforeName, beforeName + ".damaged", journalName, checksName}
 
-// foundTarget is what a target holds before a run.
+// foundTarget is the content of a target before a run.
 type foundTarget struct {
 	recorded bool // it has a record of an applied release
 	empty    bool // it is missing, or holds no file except nightferry's own

@@ -30,7 +30,7 @@ func Foresee(ctx context.Context, store bucket.Store, target string, o Options, 
 		return nil, err
 	}
 	if o.Held != nil && o.Held.Replaced {
-		o.Held = nil // the plan of a new server's folder; the run finds out what is in it
+		o.Held = nil // the plan of a new server's folder; the run examines its content
 	}
 	if unrecorded, err := checkKept(target, o); err != nil || unrecorded {
 		return nil, fmt.Errorf("pull into %q: %w", target, cmp.Or(err, errUnrecorded))

@@ -65,7 +65,7 @@ func checkLower(t *testing.T, src, dst string) {
 }
 
 // TestNamesThatFoldToOne: of two names that the target takes for one, the first is put in place and the second fails
-// with its reason. No run replaces or deletes what an earlier one wrote.
+// with its reason. No run replaces or deletes a file that an earlier one wrote.
 func TestNamesThatFoldToOne(t *testing.T) {
 	for _, prune := range []bool{false, true} {
 		p, src, _ := dirs(t, tree{"README": "first", "readme": "second", "Dir/a": "a", "dir/b": "b", "k": "k"})

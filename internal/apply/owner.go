@@ -218,7 +218,7 @@ func uniteRecords(w *scan.CatalogueWriter, next manifest.Next, before *records) 
 	return err
 }
 
-// ErrUnowned means that the release is in place, and that the record of what earlier releases have put there is lost.
+// ErrUnowned means that the release is in place, and that the record of the files of earlier releases is lost.
 var ErrUnowned = errors.New("ownership lost: the record of what releases have put here is gone, so files that an earlier release put here cannot be told from the site's own, and stay")
 
 // checkOwnership withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt

@@ -138,7 +138,7 @@ func TestLostJournalKeepsWhatWasMoved(t *testing.T) {
 }
 
 // A target whose state folder is gone, as after a restore without it, is proven but not verified while it holds more
-// than the release. What the release that the site held had is still ours, on another machine as well.
+// than the release. The files of the release that the site held are still ours, on another machine as well.
 func TestStateFolderLost(t *testing.T) {
 	for name, held := range map[string]func(*Result) *Held{
 		"the release held is known": func(r *Result) *Held { return &Held{Applied: Applied{r.Number, r.Release}} },

@@ -28,7 +28,7 @@ func (t *targetDir) removeFile(name string) error {
 	return nil
 }
 
-// makeRoom sets aside what is of the wrong kind in nightferry's own folder, such as a folder that has the name of a
+// makeRoom sets aside entries of the wrong kind in nightferry's own folder, such as a folder that has the name of a
 // file. Files that carry proof, such as the catalogue, are left to the code that rebuilds them.
 func (t *targetDir) makeRoom() error {
 	for _, name := range []string{traitsName, beforeName, nextName, movedName} {
@@ -44,7 +44,7 @@ func (t *targetDir) makeRoom() error {
 	return errors.Join(t.clearShards(pagesDir), t.clearShards(stageDir))
 }
 
-// clearShards moves what is not a folder out of a folder of folders, whose content is swept.
+// clearShards moves entries that are not folders out of a folder of folders, whose content is swept.
 func (t *targetDir) clearShards(name string) error {
 	list, err := t.root.ReadDir(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -60,7 +60,7 @@ func readList(dir string) error {
 // readStart reads the first byte of a file, if there is one.
 func readStart(root *durable.Root, name string) error {
 	f, err := root.Open(name)
-	if errors.Is(err, fs.ErrNotExist) || durable.IsBlocked(err) { // a run sets aside what is not a file
+	if errors.Is(err, fs.ErrNotExist) || durable.IsBlocked(err) { // a run sets aside an entry that is not a file
 		return nil
 	}
 	if err != nil {

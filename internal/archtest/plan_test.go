@@ -16,7 +16,7 @@ const (
 	services
 	processes
 	contract // what the processes offer to their clients
-	pages    // what people look at, over the contract
+	pages    // the pages of the console, over the contract
 	programs
 	testRooms // may import any room up to the tools; only tests, the demo and the benchmark import it
 )

@@ -72,7 +72,7 @@ func sendEvents(out http.ResponseWriter, r *http.Request, b api.Backend) {
 	})
 }
 
-// browser is one tab, and what it reported.
+// browser is one tab, and the violations that it reported.
 type browser struct {
 	context.Context
 	mu       sync.Mutex
@@ -118,7 +118,7 @@ func (b *browser) do(t *testing.T, actions ...chromedp.Action) {
 	}
 }
 
-// check fails for what the browser reported since the last check.
+// check fails if the browser has reported a violation since the last check.
 func (b *browser) check(t *testing.T, what string) {
 	t.Helper()
 	b.mu.Lock()
@@ -232,13 +232,13 @@ func TestLive(t *testing.T) {
 	b := open(t)
 	b.do(t, chromedp.Navigate(url+"/"), chromedp.WaitVisible("#live:not(.off)", chromedp.ByQuery))
 	row := `[...document.querySelectorAll("#rows tr")].find(r => r.innerText.includes("osaka"))?.innerText.includes("failing")`
-	w.Advance(time.Minute) // what was computed before is no longer fresh
+	w.Advance(time.Minute) // pages that were computed before are no longer fresh
 	w.Change("osaka", "package", "failing")
 	b.do(t, chromedp.Poll(row, nil, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(time.Minute)))
 	b.check(t, "live")
 }
 
-// TestSame compares the numbers of Tonight with what the backend answers.
+// TestSame compares the numbers of Tonight with the backend's answers.
 func TestSame(t *testing.T) {
 	w := consoletest.New()
 	url := serve(t, w, rights.Principal{Name: "anna", Role: rights.Admin})

@@ -15,7 +15,7 @@ import (
 var operator = rights.Principal{Name: "olga", Role: rights.Operator, Scope: rights.Scope{Domain: "plant"}}
 
 // TestHalt halts and resumes by the forms: a reason is required, all must be typed, the answer leads to the proof board,
-// and a principal without the right is told which role it needs.
+// and a principal without the right gets a page that names the role.
 func TestHalt(t *testing.T) {
 	w := consoletest.New()
 	b := w.Backend()
@@ -61,7 +61,7 @@ func TestHalt(t *testing.T) {
 	}
 }
 
-// TestHaltSays checks that the page says before the click what an order stops.
+// TestHaltSays checks that the page lists, before the click, the sites that an order stops.
 func TestHaltSays(t *testing.T) {
 	h := as(anna, New(Options{Backend: consoletest.New().Backend()}))
 	text := get(t, h, "/halt?scope=region&value=ap").Body.String()

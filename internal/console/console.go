@@ -1,6 +1,6 @@
-// Package console is what a team looks at: pages over the contract of a running Core, for a browser. Each page is a
+// Package console renders the pages of a running Core for a browser, over its contract. Each page is a
 // URL with its filters in it and reads without JavaScript; with it, the page follows the Core's events. The package
-// renders what the guarded backend answers to the principal of a request (rights.With). It knows neither sessions nor
+// renders the guarded backend's answers to the principal of a request (rights.With). It knows neither sessions nor
 // sign-in: the door in front of it does, and refuses a POST of another origin.
 package console
 
@@ -22,7 +22,7 @@ import (
 type Options struct {
 	// Backend is the Core's. The console guards it.
 	Backend api.Backend
-	// Explain turns an error into what a person is shown. It must hold no secret. Nil: the error's own text.
+	// Explain turns an error into the text for a person. It must hold no secret. Nil: the error's own text.
 	Explain func(error) *api.Error
 	// SignOut is the path to which a form posts to end the session. Empty: the pages have no such button.
 	SignOut string
@@ -58,7 +58,7 @@ func (c *Console) has(path string) bool {
 	return c.routes["GET "+path] != nil
 }
 
-// policy lets a page load what this server serves, and nothing else. No page may frame it, and no form leaves it.
+// policy lets a page load content of this server only. No page may frame it, and no form leaves it.
 const policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
 // New returns the handler of all pages and their assets.
@@ -81,7 +81,7 @@ func New(o Options) http.Handler {
 
 const maxForm = 64 << 10 // bytes of a POST
 
-// bounded sets what holds for each answer: its headers and the size of the request. The door bounds the time.
+// bounded sets the headers of each answer and bounds the size of the request. The door bounds the time.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -108,10 +108,10 @@ func newRequest(r *http.Request) *request {
 // get returns a parameter of the URL, or of a form, without spaces around it.
 func (r *request) get(name string) string { return strings.TrimSpace(r.FormValue(name)) }
 
-// may reports whether the principal has a role, so that a page can offer what is allowed. The backend decides again.
+// may reports whether the principal has a role, so that a page offers only allowed actions. The backend decides again.
 func (r *request) may(role rights.Role) bool { return r.who.Role >= role }
 
-// explain returns what a person is shown of an error.
+// explain returns the text of an error for a person.
 func (c *Console) explain(err error) *api.Error {
 	var known *api.Error
 	var denied *rights.DeniedError

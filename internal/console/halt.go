@@ -26,7 +26,7 @@ type haltPage struct {
 	Unread  string // why orders in the store may be missing here
 }
 
-// haltChoice is a scope, with what an order for it stops.
+// haltChoice is a scope, with the sites and transfers that an order for it stops.
 type haltChoice struct {
 	Scope, Value     string
 	Sites, Connected int
@@ -39,7 +39,7 @@ type haltChoice struct {
 // Name is the scope in words.
 func (h haltChoice) Name() string { return strings.TrimSpace(h.Scope + " " + h.Value) }
 
-// haltOrder is one order, its proof, and what lifting it starts.
+// haltOrder is one order, its proof, and the transfers that start when it is lifted.
 type haltOrder struct {
 	core.HaltView
 	Name, ID, Short    string

@@ -52,7 +52,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// checkPage checks what holds for every page.
+// checkPage checks the rules of every page.
 func checkPage(t *testing.T, target string, out *httptest.ResponseRecorder) {
 	t.Helper()
 	if out.Code >= http.StatusInternalServerError {
@@ -112,7 +112,7 @@ func checkPage(t *testing.T, target string, out *httptest.ResponseRecorder) {
 	}
 }
 
-// TestMarks checks that each state has a mark of its own, told apart without its colour.
+// TestMarks checks that each state has a mark of its own, which differs from the others without its colour.
 func TestMarks(t *testing.T) {
 	seen := map[string]string{}
 	for _, word := range query.States() {

@@ -15,7 +15,7 @@ const (
 	maxShared     = 512
 )
 
-// memo computes each result once for all who ask for it at about the same time. A key names the rights that the result
+// memo computes each result once for all requests of about the same time. A key names the rights that the result
 // depends on.
 type memo struct {
 	now func() time.Time

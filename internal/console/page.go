@@ -26,7 +26,7 @@ var htmlFiles embed.FS
 //go:embed static
 var staticFiles embed.FS
 
-// page is what a handler shows.
+// page is the content of a handler's answer.
 type page struct {
 	Title    string
 	Template string // name of a file in html
@@ -41,7 +41,7 @@ type page struct {
 	raw      func(w http.ResponseWriter)
 }
 
-// frame is what surrounds each page.
+// frame surrounds each page: header, navigation and footer.
 type frame struct {
 	*page
 	Path      string
@@ -187,7 +187,7 @@ func (c *Console) renderMain(p *page) (*rendered, error) {
 	return &rendered{p, b.Bytes()}, nil
 }
 
-// failure is what an error page shows.
+// failure is the content of an error page.
 type failure struct {
 	*api.Error
 	Need rights.Role // the role that is missing; 0: it is not about a role
@@ -247,7 +247,7 @@ func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
 }
 
 // counts are the active halt orders and the open incidents, for the frame. They are 0 if they cannot be read: the
-// page itself then says why.
+// page itself then gives the reason.
 func (c *Console) counts(r *request) (halts, incidents int) {
 	n, err := shared(r, &c.memo, "counts", func(ctx context.Context) ([2]int, error) {
 		h, err := c.b.Halts.List(ctx, false)
@@ -283,7 +283,7 @@ func assetNames() []string {
 	return names
 }
 
-// assets serves what pages refer to, under /assets/VERSION/.
+// assets serves the files to which pages refer, under /assets/VERSION/.
 func assets() http.Handler {
 	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 	files := map[string][]byte{"land.svg": []byte(landSVG())}

@@ -60,7 +60,7 @@ func TestHours(t *testing.T) {
 	}
 }
 
-// TestWhere compares the CSV with what the backend answers, and checks that no cell is a formula.
+// TestWhere compares the CSV with the backend's answers, and checks that no cell is a formula.
 func TestWhere(t *testing.T) {
 	w := consoletest.New()
 	w.SiteList[0].Site = "=cmd"
@@ -80,7 +80,7 @@ func TestWhere(t *testing.T) {
 	}
 }
 
-// TestShared checks that a page is computed once for all who may see the same, that another right computes another
+// TestShared checks that a page is computed once for all principals with the same rights, that another right computes another
 // one, and that a change is seen at once.
 func TestShared(t *testing.T) {
 	w := consoletest.New()

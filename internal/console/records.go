@@ -209,7 +209,7 @@ func (c *Console) live(r *request) (*page, error) {
 	return &page{Title: "Live", Template: "live", Data: p, Live: true, Every: 5, Command: command("runs", "--open")}, nil
 }
 
-// releasesPage shows each channel's newest releases, and who holds them.
+// releasesPage shows each channel's newest releases, and the sites that hold them.
 type releasesPage struct {
 	List []channelView
 }

@@ -30,7 +30,7 @@ type sitePage struct {
 	Orders    []core.HaltView
 	May       bool
 	Need      rights.Role
-	Done      string // what was just requested
+	Done      string // the action that was just requested
 }
 
 // siteEvent is one entry of the site's time axis.

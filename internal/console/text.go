@@ -13,7 +13,7 @@ import (
 // maxMarks bounds the combining marks of one letter: a name of thousands would cover the page.
 const maxMarks = 3
 
-// visible replaces in a whole page what could deceive its reader: control characters, and marks that turn the direction
+// visible replaces in a whole page all characters that could deceive its reader: control characters, and marks that turn the direction
 // of the text. Templates hold none of them, so that all come from names and texts of sites, files and people.
 func visible(page []byte) []byte {
 	marks := 0

@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/runs"
 )
 
-// timeline is what is known of the sites between a day ago and a day ahead.
+// timeline holds the runs, plans and windows of the sites between a day ago and a day ahead.
 type timeline struct {
 	now, at time.Time
 	runs    map[string][]ledger.Run // by site, the newest first
@@ -30,7 +30,7 @@ func bySite(list []ledger.Run) map[string][]ledger.Run {
 	return out
 }
 
-// stateOf returns the mark of a site at the time that is looked at, and says it in words.
+// stateOf returns the mark of a site at the time that is looked at, and its state in words.
 func (t *timeline) stateOf(s *query.SiteStatus) (mark, string) {
 	switch {
 	case t.at.After(t.now):
@@ -109,7 +109,7 @@ func (t *timeline) planned(s *query.SiteStatus) (mark, string) {
 	return m, "nothing is planned; now it is " + m.Word
 }
 
-// openText says whether a window of a site is open, and until when, by its own clock.
+// openText describes whether a window of a site is open, and until when, by its own clock.
 func (t *timeline) openText(s *query.SiteStatus) string {
 	var opens, closes time.Time
 	for _, w := range t.windows[s.Site] {

@@ -19,7 +19,7 @@ const reach = 24 * time.Hour
 // maxRuns bounds the runs that a page reads.
 const maxRuns = 20_000
 
-// night is what Tonight shows.
+// night is the content of Tonight.
 type night struct {
 	Now, At  time.Time // by the calendar
 	Offset   int       // hours from Now to At
@@ -58,7 +58,7 @@ type hourLink struct {
 	Chosen      bool
 }
 
-// siteRow is a site in the table, which says the same as the map.
+// siteRow is a site in the table, which shows the same as the map.
 type siteRow struct {
 	Site, Domain, Region, Zone, Near string
 	Mark                             mark

@@ -259,7 +259,7 @@ func Hostile() *World {
 	return w
 }
 
-// Texts are what sites, files and people could be named, or could say.
+// Texts are hostile names of sites, files and people, and hostile reasons.
 var Texts = []string{
 	`<script>alert(1)</script>`,
 	`"><img src=x onerror=alert(1)>`,
@@ -275,7 +275,7 @@ var Texts = []string{
 	"../../../etc/passwd?x=1&y=2#z%00",
 }
 
-// Deeds returns what was done.
+// Deeds returns the changes that were made.
 func (w *World) Deeds() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

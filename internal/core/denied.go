@@ -73,7 +73,7 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 	return at, fmt.Sprintf("site %s: %s", at, why)
 }
 
-// whoShowsUnknown tells whose credential it is that a signing key unknown to this Core has signed. Anyone can make one, so
+// whoShowsUnknown returns the owner of a credential that a signing key unknown to this Core has signed. Anyone can make one, so
 // it is a site's only if the client has the key of that site's identity.
 func (l *busLink) whoShowsUnknown(g *bus.Grant) (wire.Address, string) {
 	var at wire.Address

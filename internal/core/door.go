@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Door is what a TCP door for the Core's clients needs of the Core.
+// Door gives a TCP door for the Core's clients the certificate and the reports of the Core.
 type Door struct {
 	storage *storage
 	notices *notices

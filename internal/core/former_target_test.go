@@ -33,7 +33,7 @@ func (w *world) held() (state, target string) {
 	return state, w.folder("osaka", "package")
 }
 
-// forgetAgent takes the agent's memory: its whole state, or what enroll --replace sets aside.
+// forgetAgent takes the agent's memory: its whole state, or the files that enroll --replace sets aside.
 func (w *world) forgetAgent(state string, all bool) {
 	w.t.Helper()
 	if all {
@@ -138,7 +138,7 @@ func TestNewServerIsFilled(t *testing.T) {
 }
 
 // TestForgottenOwnership: a target that was restored without its state folder, at an agent that has lost its state, is
-// not verified while it holds files of which nothing says whose they are. Check and run say the same.
+// not verified while it holds files of unknown owner. Check and run agree.
 func TestForgottenOwnership(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

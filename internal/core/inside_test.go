@@ -33,7 +33,7 @@ func TestTroubleInside(t *testing.T) {
 	if err != nil || len(list) > 0 {
 		t.Fatalf("nothing has failed: %+v, %v", list, err)
 	}
-	// What the Core remembers of its cadences cannot be read.
+	// The Core's record of its cadences cannot be read.
 	w.stop()
 	memory := filepath.Join(w.options.Data, "state", "cadence.json")
 	if err := errors.Join(os.RemoveAll(memory), os.MkdirAll(filepath.Join(memory, "in the way"), 0o755)); err != nil {

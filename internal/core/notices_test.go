@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestEndedWorkIsNoTrouble: what ends because the Core stops is reported by nobody as a failure.
+// TestEndedWorkIsNoTrouble: work that ends because the Core stops is not reported as a failure.
 func TestEndedWorkIsNoTrouble(t *testing.T) {
 	events := 0
 	n := &notices{now: time.Now, onEvent: func(Event) { events++ }}

@@ -145,7 +145,7 @@ func (s *stateSender) sendOne(ctx context.Context, a wire.Address) {
 	s.sent.Add(1)
 }
 
-// addFormer adds what the ledger has of each target. An agent that has lost its own record would otherwise take the mount
+// addFormer adds the ledger's record of each target. An agent that has lost its own record would otherwise take the mount
 // point of an absent volume for a new target, so without the ledger a site gets no desired state.
 func (s *stateSender) addFormer(ctx context.Context, a wire.Address, list []wire.Desired) ([]wire.Desired, error) {
 	fills, err := s.fills(ctx, a.Domain, a.Site)

@@ -292,7 +292,7 @@ func (s *sites) trustOf(a wire.Address) uint64 {
 	return x.trust
 }
 
-// haltSite returns what every order says of a site, the process that uses its identity, and the order that was given on
+// haltSite returns the record of a site under every order, the process that uses its identity, and the order that was given on
 // the site itself.
 func (s *sites) haltSite(at *fleet.Site) (HaltSite, process, *wire.Stop) {
 	x := s.siteOf(wire.Address{Domain: at.Domain, Site: at.Name})

@@ -84,7 +84,7 @@ func (f *Files) Certificate() (*tls.Certificate, error) {
 	return f.pair, nil
 }
 
-// stamps tell versions of the files apart.
+// stamps distinguish versions of the files.
 func (f *Files) stamps() (out []string, err error) {
 	for _, name := range []string{f.o.Certificate, f.o.Key} {
 		info, err := os.Stat(name)

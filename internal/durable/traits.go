@@ -112,7 +112,7 @@ func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 // ErrShort means that a file system shortens names, so that two different ones become one.
 var ErrShort = errors.New("the file system shortens names: mount it with support for long names")
 
-// names determines what the file system does with names, in a temporary folder of dir.
+// names determines how the file system changes names, in a temporary folder of dir.
 func (t *Traits) names(r *Root, dir string) (err error) {
 	folder := tempName(path.Join(dir, "x"))
 	if err := r.mkdir(folder, 0o700); err != nil {

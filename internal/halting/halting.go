@@ -255,7 +255,7 @@ func (s *Service) Confirm(a wire.Address, process string, list []wire.Stop) {
 	}
 }
 
-// stopOf returns the record of a confirmation. The site's clock says when the site stopped, as far as the order's own
+// stopOf returns the record of a confirmation. The site's clock gives the time of the stop, as far as the order's own
 // course allows: not before the order was given, and not after the confirmation was sent.
 func (s *Service) stopOf(r *row, a wire.Address, process string, v *wire.Stop) ledger.Stop {
 	now := s.o.Now().UTC().Truncate(time.Microsecond) // as the ledger keeps it

@@ -11,7 +11,7 @@ type Session struct {
 	Hash    [32]byte
 	Person  string // as the audit names them
 	Subject string // at the identity provider; empty: the session is of a console link
-	Claims  []byte // JSON: what their rights follow from
+	Claims  []byte // JSON: the claims from which their rights follow
 	Address string // of the client that signed in
 	Started time.Time
 	Seen    time.Time // last request, to some minutes

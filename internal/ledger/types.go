@@ -364,7 +364,7 @@ type Stop struct {
 	Site       string    `json:"site"`
 	Stopped    time.Time `json:"stopped"`        // by the site's clock, but not before the order, nor later than Within allows
 	BytesAfter int64     `json:"bytes_after"`    // moved between receipt of the order and the stop
-	Said       time.Time `json:"said"`           // as the site's clock had it
+	Said       time.Time `json:"said"`           // by the site's clock
 	Confirmed  time.Time `json:"confirmed"`      // when the Core received it
 	Within     Seconds   `json:"within_seconds"` // the stop came at most so long after the order, by the Core's own clock; negative: not known
 	Process    string    `json:"process"`        // the agent's process that confirmed, in hexadecimal

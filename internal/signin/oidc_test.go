@@ -18,7 +18,7 @@ func newProvided(t *testing.T) (*world, *fakeProvider) {
 	return w, p
 }
 
-// TestSignIn checks a sign-in with its way back, and what it leaves.
+// TestSignIn checks a sign-in with its way back, and the session and audit that it leaves.
 func TestSignIn(t *testing.T) {
 	w, p := newProvided(t)
 	b := w.browser()

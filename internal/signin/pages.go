@@ -19,7 +19,7 @@ const (
 	linkPath = "/signin/link/"
 )
 
-// view is what the page shows.
+// view is the content of the page.
 type view struct {
 	Title, Text, Remedy string
 	Provider            string // URL that begins a sign-in

@@ -54,7 +54,7 @@ type provider struct {
 	err      error
 }
 
-// client speaks with a provider.
+// client calls a provider.
 type client struct {
 	settings Settings
 	secret   string

@@ -89,7 +89,7 @@ func (p *fakeProvider) rotate(t *testing.T) {
 	p.key, p.kid = key, fmt.Sprintf("key-%x", key.N.Bytes()[:4])
 }
 
-// code returns a code for what the Core has asked.
+// code returns a code for the Core's request.
 func (p *fakeProvider) code(asked url.Values) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

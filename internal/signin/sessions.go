@@ -1,4 +1,4 @@
-// Package signin knows the people who use the console: by a link that an account of the Core's machine has made, or by the
+// Package signin identifies the people who use the console: by a link that an account of the Core's machine has made, or by the
 // organization's identity provider (OpenID Connect). It keeps their sessions in memory, so that a request never waits for a
 // database, and in the ledger by the hash of their cookie, so that they outlive a restart.
 package signin
@@ -46,7 +46,7 @@ type Options struct {
 	Store Store
 	Now   func() time.Time
 	URL   string // of the console: https://host[:port]
-	// Audit records who did what, before it is done.
+	// Audit records an action and its actor, before it is done.
 	Audit func(ctx context.Context, who, what, object, detail string) error
 	// Linked reports that a console link was used.
 	Linked func(id, text string)
@@ -77,7 +77,7 @@ type session struct {
 	saved  time.Time // value of Seen that the store has
 }
 
-// claims are what the rights of a session follow from: those of a console link, or the values of the provider's claim, by
+// claims determine the rights of a session: those of a console link, or the values of the provider's claim, by
 // the configuration in force at each request.
 type claims struct {
 	Link   bool     `json:"link,omitempty"`

@@ -16,7 +16,7 @@ import (
 	"nightferry/internal/rights"
 )
 
-// TestLinks checks that a link signs in once, within five minutes, by a form; and what each use leaves.
+// TestLinks checks that a link signs in once, within five minutes, by a form; and the records that each use leaves.
 func TestLinks(t *testing.T) {
 	w := newWorld(t)
 	text, until, err := w.Link(t.Context(), "kay as root")
@@ -126,7 +126,7 @@ func TestSessionAges(t *testing.T) {
 	w.now = w.now.Add(-lifeFor - 2*idleFor)
 	good("before it began", false)
 	w.now = w.now.Add(2 * lifeFor)
-	w.browser().useLink("lee") // which forgets what has ended
+	w.browser().useLink("lee") // which forgets the links that have ended
 	if list, err := w.ledger.Sessions.List(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("%d sessions are stored: %v", len(list), err)
 	}

@@ -35,14 +35,14 @@ func (s *Settings) grant(values []string) (rights.Role, rights.Scope) {
 	return 0, rights.Scope{}
 }
 
-// Bounds of what a token says.
+// Bounds of a token's claims.
 const (
 	maxValues    = 1000
 	maxValueSize = 256 // bytes
 	maxNameSize  = 128
 )
 
-// ClaimError means that an ID token does not say which roles a person has.
+// ClaimError means that an ID token does not contain a person's roles.
 type ClaimError struct{ Text, Fix string }
 
 func (e *ClaimError) Error() string { return e.Text }

@@ -130,7 +130,7 @@ func (w *world) provide(p *fakeProvider) {
 	}}
 }
 
-// begin goes to the provider, and returns what the provider is asked.
+// begin goes to the provider, and returns the request to the provider.
 func (b *browser) begin(to string) url.Values {
 	b.w.t.Helper()
 	rec := b.ask(http.MethodGet, "/signin/start?"+url.Values{"to": {to}}.Encode(), nil)

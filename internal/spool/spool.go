@@ -105,7 +105,7 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 	return s.reportAside(ctx, aside, why)
 }
 
-// reportAside makes the first event of a new file report what became of the old one.
+// reportAside makes the first event of a new file report that the old one was set aside.
 func (s *Spool) reportAside(ctx context.Context, aside string, why error) (*Spool, error) {
 	s.aside = aside
 	text := fmt.Sprintf("the agent's database was damaged (%v) and is set aside as %q; it was made anew, and its unreported events are lost: check this machine's disk", why, filepath.Base(aside))

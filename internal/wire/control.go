@@ -67,12 +67,12 @@ type Desired struct {
 	Verify bool  // the request Start came from verify
 	Adopt  bool  // the request Start fills a target that held a release and lost its record
 
-	Former Former `cbor:"former"` // what the Core knows of Target, for an agent that has lost its own record
+	Former Former `cbor:"former"` // the Core's record of Target, for an agent that has lost its own record
 
 	policy.Policy `cbor:"policy"` // the tag makes it one element, an array of its own
 }
 
-// Former is what the Core knows of a target from the runs that the site has reported.
+// Former is the Core's record of a target, from the runs that the site has reported.
 type Former struct {
 	_       struct{}            `cbor:",toarray"`
 	Filled  bool                // releases were applied to the target; false: nothing is known of it
