@@ -26,62 +26,68 @@ func (g *stager) checkFiles(ctx context.Context) error {
 	for k := range g.check {
 		i := k.change
 		c := &g.changes[i]
-		sum, mode, err := g.readBack(ctx, k, buf)
+		same, err := g.readBack(ctx, k, buf)
 		if err != nil {
 			return stageError(c, err)
 		}
 		if !k.last {
 			continue
 		}
-		if sum != c.digest {
+		if !same {
 			g.mu.Lock()
 			g.bad = append(g.bad, i)
 			g.mu.Unlock()
 			continue
-		}
-		if err := g.finishFile(c, mode); err != nil {
-			return err
 		}
 		g.emitProgress()
 	}
 	return nil
 }
 
-func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.Digest, mode fs.FileMode, err error) {
+// readBack reads what has been written of a file since the last call. With k.last it reads the rest, reports whether
+// the file holds what the release states, and finishes it if it does.
+func (g *stager) readBack(ctx context.Context, k check, buf []byte) (same bool, err error) {
 	c, p := &g.changes[k.change], g.pipes[k.change]
 	if !k.last {
 		f, err := g.target.root.Open(c.stageName())
 		if err != nil {
-			return sum, 0, err
+			return false, err
 		}
-		return sum, 0, errors.Join(p.hashReady(ctx, f, -1, buf, g.countBack), f.Close())
+		return false, errors.Join(p.hashReady(ctx, f, -1, buf, g.countBack), f.Close())
 	}
 	f, err := g.target.root.OpenRW(c.stageName())
 	if err != nil {
-		return sum, 0, err
+		return false, err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if durable.NeedsFileSync(g.target.root) {
 		if err := f.Sync(); err != nil {
-			return sum, 0, errors.Join(err, f.Close())
+			return false, err
 		}
 	}
 	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case p != nil && info.Size() == c.size:
-		if err = p.hashReady(ctx, f, c.size, buf, g.countBack); err == nil {
-			sum = p.sum()
+	if err != nil {
+		return false, err
+	}
+	var sum digest.Digest
+	if p != nil && info.Size() == c.size {
+		if err := p.hashReady(ctx, f, c.size, buf, g.countBack); err != nil {
+			return false, err
 		}
-	default:
+		sum = p.sum()
+	} else {
 		sum, err = hashReader(ctx, &fromStart{f: f, count: g.countBack}, c.size, buf)
-		if errors.Is(err, errResized) {
-			err = nil // a zero sum makes the file be staged again
+		if err != nil {
+			if errors.Is(err, errResized) {
+				err = nil // the file is staged again
+			}
+			return false, err
 		}
 	}
-	if err == nil {
-		mode = info.Mode().Perm()
+	if sum != c.digest {
+		return false, nil
 	}
-	return sum, mode, errors.Join(err, f.Close())
+	return true, g.finishFile(c, f, info)
 }
 
 // fromStart reads a File from its first byte.
@@ -98,17 +104,16 @@ func (r *fromStart) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finishFile sets the mode and time of a verified file.
-func (g *stager) finishFile(c *change, mode fs.FileMode) error {
-	name := c.stageName()
-	if g.target.keeps.Modes && mode != fs.FileMode(c.mode) {
-		if err := g.commit.Tolerate(g.target.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
-			return stageError(c, err)
+// finishFile sets the mode and time of a verified file that is open, so that neither is looked up by name again.
+func (g *stager) finishFile(c *change, f *durable.File, info fs.FileInfo) error {
+	if mode := fs.FileMode(c.mode); g.target.keeps.Modes && info.Mode().Perm() != mode {
+		if err := g.commit.Tolerate(f.Chmod(mode)); err != nil {
+			return err
 		}
 	}
 	if g.target.keeps.Grain > 0 {
-		if err := g.commit.Tolerate(g.target.root.Chtimes(name, time.Unix(0, g.target.keeps.Time(c.mtime)))); err != nil {
-			return stageError(c, err)
+		if err := g.commit.Tolerate(f.Chtimes(time.Unix(0, g.target.keeps.Time(c.mtime)))); err != nil {
+			return err
 		}
 	}
 	c.state = stReady

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -408,25 +407,7 @@ func (g *stager) stageWhole(ctx context.Context, i int32, b []byte) error {
 	if err != nil {
 		return stageError(c, err)
 	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil && durable.NeedsFileSync(g.target.root) {
-		err = f.Sync()
-	}
-	var mode fs.FileMode
-	var same bool
-	if err == nil {
-		back := scratch.Get().(*[]byte)
-		p := (*back)[:len(b)]
-		_, err = f.ReadAt(p, 0)
-		same = err == nil && digest.Of(p) == c.digest
-		scratch.Put(back)
-	}
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil {
-			mode = info.Mode().Perm()
-		}
-	}
+	same, err := g.writeWhole(c, f, b)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return stageError(c, err)
 	}
@@ -434,9 +415,34 @@ func (g *stager) stageWhole(ctx context.Context, i int32, b []byte) error {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.bad = append(g.bad, i)
-		return nil
 	}
-	return g.finishFile(c, mode)
+	return nil
+}
+
+// writeWhole writes a file's bytes and reads them back. It reports whether they are what the release states, and
+// finishes the file if they are.
+func (g *stager) writeWhole(c *change, f *durable.File, b []byte) (same bool, err error) {
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return false, err
+	}
+	if durable.NeedsFileSync(g.target.root) {
+		if err := f.Sync(); err != nil {
+			return false, err
+		}
+	}
+	back := scratch.Get().(*[]byte)
+	p := (*back)[:len(b)]
+	_, err = f.ReadAt(p, 0)
+	same = err == nil && digest.Of(p) == c.digest
+	scratch.Put(back)
+	if !same {
+		return false, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return true, g.finishFile(c, f, info)
 }
 
 // scratch holds buffers of readSize, one per staging goroutine, into which small files are read back.

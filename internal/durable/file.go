@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // File is a file open for writing. WriteAt is safe for concurrent use.
@@ -150,6 +151,22 @@ func (f *File) Sync() error {
 		return wrap("sync", f.name, err)
 	}
 	return wrap("sync", f.name, f.f.Sync())
+}
+
+// Chmod sets the permission bits of the open file, as [Root.Chmod] does by name.
+func (f *File) Chmod(mode fs.FileMode) error {
+	if err := f.r.before(Op{Kind: Chmod, Name: f.name, Mode: mode}); err != nil {
+		return wrap("set mode of", f.name, err)
+	}
+	return wrap("set mode of", f.name, f.f.Chmod(mode))
+}
+
+// Chtimes sets the modification time of the open file, as [Root.Chtimes] does by name. A later write changes it again.
+func (f *File) Chtimes(mtime time.Time) error {
+	if err := f.r.before(Op{Kind: Chtimes, Name: f.name, Time: mtime}); err != nil {
+		return wrap("set time of", f.name, err)
+	}
+	return wrap("set time of", f.name, f.chtimes(mtime))
 }
 
 // Stat returns the open file's stat.

@@ -193,6 +193,15 @@ func (f *folder) chtimes(name string, mtime time.Time) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
+func (f *File) chtimes(mtime time.Time) error {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
+	err := unix.UtimesNanoAt(int(f.f.Fd()), "", times, unix.AT_EMPTY_PATH)
+	if err == unix.EINVAL { // Linux before 5.8
+		err = f.r.chtimes(f.name, mtime)
+	}
+	return err
+}
+
 // sameVolume compares the device and detects mount points: a bind mount of the same device also prevents renames.
 func (f *folder) sameVolume(name string) (bool, error) {
 	if err := f.check(name, true); err != nil {

@@ -44,6 +44,8 @@ func (f *folder) chtimes(name string, mtime time.Time) error {
 	return f.root.Chtimes(name, time.Time{}, mtime)
 }
 
+func (f *File) chtimes(mtime time.Time) error { return f.r.chtimes(f.name, mtime) }
+
 func (f *folder) checkChain(name string) error { return f.checkEach(name) }
 
 func (f *folder) sameVolume(name string) (bool, error) {

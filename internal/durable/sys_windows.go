@@ -66,6 +66,12 @@ func (f *folder) chtimes(name string, mtime time.Time) error {
 	return f.root.Chtimes(name, time.Time{}, mtime)
 }
 
+// chtimes sets the time on the file's own handle. A time that is set by name is replaced when a handle that has written is closed.
+func (f *File) chtimes(mtime time.Time) error {
+	t := windows.NsecToFiletime(mtime.UnixNano())
+	return windows.SetFileTime(windows.Handle(f.f.Fd()), nil, nil, &t)
+}
+
 // localName refuses names that Windows interprets as more than a name: a stream (a:b), a device (aux), another
 // separator.
 func localName(name string) bool {
