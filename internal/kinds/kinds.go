@@ -205,6 +205,17 @@ func Remedy(kind Kind, text string) string {
 	return found
 }
 
+// ForSite fills a site's and a channel's name into the commands of a remedy. An empty name leaves its placeholder.
+func ForSite(remedy, site, channel string) string {
+	if site != "" {
+		remedy = strings.NewReplacer("--site NAME", "--site "+site, "site token NAME", "site token "+site, "site confirm NAME", "site confirm "+site).Replace(remedy)
+	}
+	if channel != "" {
+		remedy = strings.ReplaceAll(remedy, "--channel CHANNEL", "--channel "+channel)
+	}
+	return remedy
+}
+
 // RunRemedy returns the remedies for the causes that the error of a run names, as plain text, or "" if it names none.
 func RunRemedy(text string) string {
 	var found []string

@@ -210,6 +210,9 @@ func TestWhy(t *testing.T) {
 		return []ledger.Incident{{Key: key, Kind: string(kind), Text: text, Members: []ledger.Member{{Domain: "apac", Site: "osaka", Text: text, First: noon}}}}
 	}
 	failed := []ledger.Run{{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, State: runs.Incomplete, Started: noon.Add(-time.Minute), Finished: noon}}
+	unowned, readonly := slices.Clone(failed), slices.Clone(failed)
+	unowned[0].State, unowned[0].Cause = runs.Unowned, "ownership lost"
+	readonly[0].State, readonly[0].Cause = runs.Failed, "read-only file system"
 	halted := []halt.Order{{ID: halt.NewID(), Scope: halt.All, By: "anna", Reason: "maintenance", At: noon.Unix()}}
 	revoked := []ledger.Deed{{At: noon, Who: "ben", Object: "site osaka", Detail: "key UABC: stolen"}, {At: noon, Who: "anna", Object: "site osaka", Detail: "key UABD: older"}}
 	for name, c := range map[string]struct {
@@ -223,6 +226,10 @@ func TestWhy(t *testing.T) {
 		"failed twice":        {facts{site: free, holds: held(1), last: failed, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Incomplete}}, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
 		"emptied": {facts{site: enrolled, holds: held(2), finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Emptied, Cause: "no record"}}, open: opened("target-emptied/package", "no record")},
 			[][]string{{"target emptied", "no record", "mount the volume"}}},
+		"ownership lost": {facts{site: free, holds: held(1), last: unowned, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", Run: ledger.RunID{1}, State: runs.Unowned, Cause: "ownership lost"}}},
+			[][]string{{"ownership lost", "nightferry sync --site osaka --channel package --adopt"}}},
+		"read-only since a finding": {facts{site: free, holds: held(1), last: readonly, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", Run: ledger.RunID{2}}}},
+			[][]string{{"last run failed", "dmesg"}, {"files differ", "--repair"}}},
 		"another incident": {facts{site: enrolled, holds: held(2), open: opened("site-clock", "apart")}, [][]string{{"incident site-clock", "apart"}}},
 	} {
 		list, err := c.service(t).Why(t.Context(), fleet.Scope{Site: "osaka"})

@@ -65,9 +65,9 @@ type reasons struct {
 
 func (r *reasons) add(what string, since time.Time, cause, remedy string, told ...kinds.Kind) {
 	x := r.of
-	x.What, x.Since, x.Cause, x.Remedy = what, since, cause, remedy
+	x.What, x.Since, x.Cause, x.Remedy = what, since, cause, kinds.ForSite(remedy, x.Site, x.Channel)
 	if r.then != "" {
-		x.Remedy = r.then + ": " + remedy
+		x.Remedy = r.then + ": " + x.Remedy
 	}
 	if len(told) > 0 {
 		x.told = told[0]
@@ -108,6 +108,13 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	case order != nil:
 		out.then = "once the halt is lifted"
 	}
+	behind := ch.State != Current && ch.State != Running && ch.Wants != 0 && ch.Holds != ch.Wants && ch.lost == nil && order == nil && !st.Enrolled.IsZero()
+	// A finding of the last run names that run's failure. A run that failed after an older finding comes first: it keeps the
+	// finding from being repaired.
+	named := f != nil && f.Run.String() == ch.Run && (f.State != runs.Incomplete || ch.State == unproven)
+	if behind && ch.failed && !named {
+		addFailedRun(&out, ch)
+	}
 	if ch.lost != nil {
 		kind := kinds.Target + "-" + kinds.Kind(ch.lost.State)
 		out.add("target "+string(ch.lost.State), ch.lost.At, ch.lost.Cause, kinds.Remedy(kind, ch.lost.Cause), kind)
@@ -131,30 +138,32 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	case ch.State == Current || ch.State == Running:
 	case ch.Wants == 0:
 		out.add("no release", time.Time{}, "the channel was never published", "nightferry publish "+ch.Channel)
-	case ch.Holds != ch.Wants && ch.lost == nil && order == nil && !st.Enrolled.IsZero():
+	case behind:
 		v.addBehind(&out, s, st, ch)
 	}
 	return out.list
 }
 
-// addBehind adds why a channel does not hold its newest release yet.
+// addFailedRun adds the run of the wanted release that did not end well.
+func addFailedRun(out *reasons, ch *ChannelStatus) {
+	remedy := kinds.RunRemedy(ch.LastWhy) // the one that the incident of a second failure has
+	if remedy == "" {
+		remedy = "nightferry run show " + ch.Run[:min(8, len(ch.Run))]
+	}
+	out.add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, remedy, kinds.RunFails)
+}
+
+// addBehind adds why a channel does not hold its newest release yet, apart from a run that failed.
 func (v *Service) addBehind(out *reasons, s *fleet.Site, st *SiteStatus, ch *ChannelStatus) {
 	rel, _ := v.o.Newest.Of(ch.Channel)
 	before := len(out.list)
-	if ch.failed {
-		remedy := kinds.RunRemedy(ch.LastWhy) // the one that the incident of a second failure has
-		if remedy == "" {
-			remedy = "nightferry run show " + ch.Run[:min(8, len(ch.Run))]
-		}
-		out.add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, remedy, kinds.RunFails)
-	}
 	if st.Connected && st.Revision < st.Wanted {
 		out.add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
 	if w := ch.Waiting; w != nil && w.Why != waitsAway && w.Why != waitsUnconfirmed && (!ch.failed || w.Why != wire.WhyRetry.String()) {
 		out.add(w.label(), rel.Published, w.String(), waitRemedy(w, s.Name, ch.Channel))
 	}
-	if len(out.list) == before && st.Connected {
+	if len(out.list) == before && !ch.failed && st.Connected {
 		out.add("due", rel.Published, "the agent may start it now", fmt.Sprintf("nightferry sync --site %s --channel %s --follow", s.Name, ch.Channel))
 	}
 }
@@ -244,12 +253,12 @@ func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) 
 			n, same := told[Row{a, channel}][kinds.Kind(x.Kind)]
 			switch {
 			case !same:
-				out = append(out, Reason{Domain: m.Domain, Site: m.Site, Channel: channel, What: "incident " + x.Kind, Since: m.First, Cause: m.Text, Remedy: x.Remedy})
+				out = append(out, Reason{Domain: m.Domain, Site: m.Site, Channel: channel, What: "incident " + x.Kind, Since: m.First, Cause: m.Text, Remedy: kinds.ForSite(x.Remedy, m.Site, channel)})
 			case x.Kind == string(kinds.RunFails): // it names the files and their remedy
 				if out[n].Cause == "" || !strings.Contains(m.Text, out[n].Cause) {
 					out[n].Cause = m.Text
 				}
-				out[n].Remedy = kinds.Remedy(kinds.RunFails, m.Text)
+				out[n].Remedy = kinds.ForSite(kinds.Remedy(kinds.RunFails, m.Text), m.Site, channel)
 			}
 		}
 	}
