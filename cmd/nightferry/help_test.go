@@ -35,6 +35,14 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 			}
 			return
 		}
+		if c.Name() == "environment" {
+			for l := range strings.SplitSeq(c.Long, "\n") {
+				if !regexp.MustCompile(`^(nightferry.*|  [A-Z_*]+ +| {26}|$)`).MatchString(l) || len(l) > 79 {
+					t.Errorf("%q", l)
+				}
+			}
+			return
+		}
 		verbs++
 		t.Run(strings.ReplaceAll(c.CommandPath(), " ", "_"), func(t *testing.T) {
 			if c.Short == "" || len(c.Long) < 40 {
@@ -69,7 +77,7 @@ func TestDocsHoldEveryVerbAndFlag(t *testing.T) {
 	doc := string(b)
 	walk(newRoot(&env{now: time.Now}), func(c *cobra.Command) {
 		name := strings.TrimPrefix(c.CommandPath(), "nightferry ")
-		if c.HasParent() && !strings.Contains(doc, "`"+name) && c.Name() != "exit-codes" {
+		if c.HasParent() && !strings.Contains(doc, "`"+name) && c.Name() != "exit-codes" && c.Name() != "environment" {
 			t.Errorf("docs/cli.md does not name %q", name)
 		}
 		for _, line := range strings.Split(c.LocalFlags().FlagUsages(), "\n") {
@@ -78,6 +86,21 @@ func TestDocsHoldEveryVerbAndFlag(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEnvironmentIsDocumented keeps the table of variables in docs/cli.md the one that help prints.
+func TestEnvironmentIsDocumented(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| variable | means |\n| --- | --- |\n"
+	for _, v := range variables {
+		want += fmt.Sprintf("| `%s` | %s |\n", v.name, v.means)
+	}
+	if !strings.Contains(string(b), want) {
+		t.Errorf("docs/cli.md lacks this table:\n%s", want)
+	}
 }
 
 // TestExitCodesAreDocumented keeps the table in docs/cli.md the one that the

@@ -41,7 +41,7 @@ func remoteClient(at string) (*api.Client, error) {
 		return nil, err
 	}
 	if token == "" {
-		return nil, &refusedError{"a Core on another machine (" + envCore + ") needs an API token", "name its file in " + envToken + "; on the Core's machine, nightferry access create makes one"}
+		return nil, &keyError{errors.New("a Core on another machine (" + envCore + ") needs an API token"), "name its file in " + envToken + "; on the Core's machine, nightferry access create makes one"}
 	}
 	o := api.ClientOptions{Remote: u.Scheme + "://" + u.Host, Token: token, Explain: func(err error) error {
 		if errors.Is(err, api.ErrSilent) {

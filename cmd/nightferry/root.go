@@ -46,6 +46,10 @@ func newRoot(e *env) *cobra.Command {
 		Use:   "exit-codes",
 		Short: "What each exit code means",
 		Long:  exitHelp(),
+	}, &cobra.Command{
+		Use:   "environment",
+		Short: "The environment variables that are read",
+		Long:  environmentHelp(),
 	})
 	addCompletions(root)
 	return root

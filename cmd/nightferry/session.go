@@ -226,7 +226,7 @@ func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
 // is the one that the command line names, if it does.
 func stateFolder(dir string) (string, error) {
 	if dir == "" {
-		dir = os.Getenv("NIGHTFERRY_STATE")
+		dir = os.Getenv(envState)
 	}
 	if dir == "" {
 		cache, err := os.UserCacheDir()

@@ -36,13 +36,16 @@ func TestStarter(t *testing.T) {
 		}
 		// Uncomment the lines that users are meant to uncomment.
 		invited := strings.NewReplacer("sites: {}", "sites:", "#  berlin:", "  berlin:", "#  lisbon:", "  lisbon:",
-			"# rate:", "rate:", "# windows:", "windows:", "# cadence:", "cadence:", "#alerts:", "alerts:", "#  to:", "  to:", "#  report:", "  report:", "#  smtp:", "  smtp:", "corp: {}", "corp:", "  #  log_readers:", "    log_readers:").Replace(string(text))
+			"# rate:", "rate:", "# windows:", "windows:", "# cadence:", "cadence:", "# console:", "console:", "#signin:", "signin:", "#  issuer:", "  issuer:", "#  client_id:", "  client_id:", "#  roles:", "  roles:", "#    - {value", "    - {value", "#alerts:", "alerts:", "#  to:", "  to:", "#  report:", "  report:", "#  smtp:", "  smtp:", "corp: {}", "corp:", "  #  log_readers:", "    log_readers:").Replace(string(text))
 		c, err = Parse("nightferry.yaml", []byte(invited))
 		if err != nil {
 			t.Fatalf("with its examples: %v", err)
 		}
 		if len(c.Fleet.Sites) != 2 || c.Fleet.Sites[0].Rate != 2_500_000 || c.Fleet.Sites[1].Rate != 625_000 {
 			t.Errorf("with its examples: %+v", c.Fleet.Sites)
+		}
+		if c.Listen.Console.Address == "" || c.SignIn == nil || len(c.SignIn.Roles) != 1 {
+			t.Errorf("with its examples: console %+v, sign-in %+v", c.Listen.Console, c.SignIn)
 		}
 		if c.Fleet.Sites[0].Placements[0].Windows == "" || !c.Alerts.Rules.Mail {
 			t.Errorf("with its examples: windows %+v, alerts %+v", c.Fleet.Sites[0].Placements, c.Alerts)
