@@ -41,7 +41,7 @@ func newAccessCreate(e *env) *cobra.Command {
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
 			if _, err := rights.ParseRole(r.Role); err != nil {
-				return usage("access create", "--role: %w", err)
+				return usage("access create", "%w", err)
 			}
 			d, err := parseDays(life)
 			if err != nil {

@@ -53,7 +53,7 @@ func TestConsole(t *testing.T) {
 	token, ca := envToken+"="+filepath.Join(x.dir, "boss.token"), envCoreCA+"="+filepath.Join(x.dir, "ca.pem")
 	x.env = append(slices.Clone(remote), ca)
 	contains(t, x.must("sites", "--config", x.config, "--json"), "berlin") // the flag counts before the variable
-	contains(t, x.fails(4, "sites"), "needs an API token", "remedy: name its file in NIGHTFERRY_TOKEN_FILE")
+	contains(t, x.fails(7, "sites"), "needs an API token", "remedy: name its file in NIGHTFERRY_TOKEN_FILE")
 	x.env = append(slices.Clone(remote), token)
 	contains(t, x.fails(5, "sites"), "certificate", "remedy: .*NIGHTFERRY_CORE_CA")
 	x.env = append(slices.Clone(remote), token, ca, envCore+"=http://localhost")
