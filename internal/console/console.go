@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"nightferry/internal/api"
@@ -49,6 +51,9 @@ func (c *Console) allRoutes() map[string]func(*request) (*page, error) {
 		"GET /runs": c.runs, "GET /runs/{id}": c.run, "GET /releases": c.releases, "GET /forecast": c.forecast, "GET /audit": c.audit,
 	}
 }
+
+// Routes returns the patterns of all pages and forms.
+func Routes() []string { return slices.Sorted(maps.Keys((&Console{}).allRoutes())) }
 
 // has reports whether there is a page at a path.
 func (c *Console) has(path string) bool {
