@@ -126,7 +126,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 func (d *daemon) run(ctx context.Context, door, metrics net.Listener, remote remoteDoor) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
-	served := api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Explain: told}
+	served := api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Tokens: d.core.Tokens, Repeats: d.core.Repeats, Explain: told}
 	g.Go(func() error { return api.Serve(ctx, door, served) })
 	if remote.listener != nil {
 		g.Go(func() error { return d.serveConsole(ctx, remote, served) })

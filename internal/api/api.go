@@ -67,6 +67,8 @@ func httpStatus(code string) int {
 		return http.StatusNotFound
 	case "conflict", "refused", "halted", "incomplete":
 		return http.StatusConflict
+	case "reused":
+		return http.StatusUnprocessableEntity
 	case "unreachable":
 		return http.StatusBadGateway
 	case "full":

@@ -143,7 +143,7 @@ func Windows(ctx context.Context, c *Client, q WindowsQuery) ([]Opening, error) 
 func (c *Client) Events(ctx context.Context, q EventsQuery, fn func(*EventLine) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	body, err := c.doRequest(ctx, http.MethodGet, "/v1/events", queryOf(q), nil)
+	body, err := c.doRequest(ctx, http.MethodGet, "/v1/events", queryOf(q), nil, "")
 	if err != nil {
 		return c.o.Explain(err)
 	}

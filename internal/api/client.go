@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -74,17 +75,33 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	return nil
 }
 
+// again is how often a POST is sent again after its connection broke.
+const again = 2
+
 func (c *Client) callJSON(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.within, fmt.Errorf("%w within %s", ErrSilent, c.within))
 	defer cancel()
-	body, err := c.doRequest(ctx, method, path, query, in)
-	if err != nil {
-		return err
+	key := ""
+	if method == http.MethodPost {
+		key = rand.Text()
 	}
-	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, maxAnswer))
-	if err != nil {
-		return c.connectionError(ctx, err)
+	var b []byte
+	var err error
+	for n := 0; ; n++ {
+		if b, err = readWhole(c.doRequest(ctx, method, path, query, in, key)); err == nil {
+			break
+		}
+		var broken *brokenError
+		if !errors.As(err, &broken) {
+			return err
+		}
+		if key == "" || n == again || ctx.Err() != nil {
+			return c.connectionError(ctx, broken.Err)
+		}
+		select { // with the same key, the request has its effect once
+		case <-ctx.Done():
+		case <-time.After(time.Duration(n+1) * 100 * time.Millisecond):
+		}
 	}
 	if out == nil {
 		return nil
@@ -93,6 +110,24 @@ func (c *Client) callJSON(ctx context.Context, method, path string, query url.Va
 		return c.connectionError(ctx, err)
 	}
 	return nil
+}
+
+// brokenError is a connection that ended after the request may have been sent.
+type brokenError struct{ Err error }
+
+func (e *brokenError) Error() string { return e.Err.Error() }
+
+// readWhole reads an answer, unless there is none.
+func readWhole(body io.ReadCloser, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxAnswer))
+	if err != nil {
+		return nil, &brokenError{err}
+	}
+	return b, nil
 }
 
 // Stream asks and calls fn with each line of the answer, until fn returns an
@@ -108,7 +143,7 @@ func (c *Client) Stream(ctx context.Context, method, path string, query url.Valu
 func (c *Client) streamLines(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	body, err := c.doRequest(ctx, method, path, query, in)
+	body, err := c.doRequest(ctx, method, path, query, in, "")
 	if err != nil {
 		return err
 	}
@@ -139,7 +174,7 @@ func (c *Client) streamLines(ctx context.Context, method, path string, query url
 	return c.connectionError(ctx, errors.Join(s.Err(), io.ErrUnexpectedEOF))
 }
 
-func (c *Client) doRequest(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+func (c *Client) doRequest(ctx context.Context, method, path string, query url.Values, in any, key string) (io.ReadCloser, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -163,13 +198,20 @@ func (c *Client) doRequest(ctx context.Context, method, path string, query url.V
 	if c.o.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.o.Token)
 	}
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err // its text would be a URL that nobody typed
 		}
-		return nil, c.connectionError(ctx, err)
+		var dialing *net.OpError
+		if errors.Is(err, ErrDown) || errors.As(err, &dialing) && dialing.Op == "dial" || ctx.Err() != nil || key == "" {
+			return nil, c.connectionError(ctx, err)
+		}
+		return nil, &brokenError{err}
 	}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil

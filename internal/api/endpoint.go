@@ -22,9 +22,24 @@ type Route struct {
 	Body    reflect.Type // nil: none
 	Answer  reflect.Type // of a stream: of one line
 	Media   string       // application/json, or that of a stream
+	Need    Need         // rights without which no request can succeed
+	// Refuse returns the refusal of a principal that lacks Need, and audits it. Handle checks the rights over the subject of the
+	// request: it knows that only from the parameters.
+	Refuse func(ctx context.Context, p rights.Principal) error
 	// Handle answers. It returns the answer, for JSON; nil if it has streamed it.
 	Handle func(ctx context.Context, c *Call) (any, error)
 }
+
+// Need is what a principal needs for any request of a route.
+type Need struct {
+	Role rights.Role
+	All  bool // over all sites
+}
+
+func some(role rights.Role) Need { return Need{Role: role} }
+func all(role rights.Role) Need  { return Need{role, true} }
+
+func (n Need) isMet(p rights.Principal) bool { return p.Role >= n.Role && (!n.All || p.Scope.All()) }
 
 // Media types of answers.
 const (
@@ -44,8 +59,11 @@ func typeOf[T any]() reflect.Type {
 	return nil
 }
 
-func addRoute[Q, B, A any](r *routes, method, path, media, summary string, handle func(ctx context.Context, c *Call, q Q, body B) (any, error)) {
-	x := Route{Method: method, Path: path, Summary: summary, Query: typeOf[Q](), Body: typeOf[B](), Answer: typeOf[A](), Media: media}
+func addRoute[Q, B, A any](r *routes, need Need, method, path, media, summary string, handle func(ctx context.Context, c *Call, q Q, body B) (any, error)) {
+	x := Route{Method: method, Path: path, Summary: summary, Query: typeOf[Q](), Body: typeOf[B](), Answer: typeOf[A](), Media: media, Need: need}
+	x.Refuse = func(ctx context.Context, p rights.Principal) error {
+		return r.guard.refuse(rights.With(core.WithActor(ctx, p.Name), p), &rights.DeniedError{Who: p, What: method + " " + path, Need: need.Role, All: need.All})
+	}
 	x.Handle = func(ctx context.Context, c *Call) (any, error) {
 		var q Q
 		if err := readQuery(c.r, &q); err != nil {
@@ -63,18 +81,18 @@ func addRoute[Q, B, A any](r *routes, method, path, media, summary string, handl
 }
 
 // get adds a route that reads.
-func get[Q, A any](r *routes, path, summary string, handle func(context.Context, Q) (A, error)) {
-	addRoute[Q, none, A](r, http.MethodGet, path, mediaJSON, summary, func(ctx context.Context, _ *Call, q Q, _ none) (any, error) { return handle(ctx, q) })
+func get[Q, A any](r *routes, need Need, path, summary string, handle func(context.Context, Q) (A, error)) {
+	addRoute[Q, none, A](r, need, http.MethodGet, path, mediaJSON, summary, func(ctx context.Context, _ *Call, q Q, _ none) (any, error) { return handle(ctx, q) })
 }
 
 // post adds a route that changes something.
-func post[B, A any](r *routes, path, summary string, handle func(context.Context, B) (A, error)) {
-	addRoute[none, B, A](r, http.MethodPost, path, mediaJSON, summary, func(ctx context.Context, _ *Call, _ none, body B) (any, error) { return handle(ctx, body) })
+func post[B, A any](r *routes, need Need, path, summary string, handle func(context.Context, B) (A, error)) {
+	addRoute[none, B, A](r, need, http.MethodPost, path, mediaJSON, summary, func(ctx context.Context, _ *Call, _ none, body B) (any, error) { return handle(ctx, body) })
 }
 
 // stream adds a route whose answer is a stream of lines.
-func stream[Q, B, L any](r *routes, method, path, summary string, handle func(ctx context.Context, q Q, body B, send func(*L) error) error) {
-	addRoute[Q, B, L](r, method, path, mediaLines, summary, func(ctx context.Context, c *Call, q Q, body B) (any, error) {
+func stream[Q, B, L any](r *routes, need Need, method, path, summary string, handle func(ctx context.Context, q Q, body B, send func(*L) error) error) {
+	addRoute[Q, B, L](r, need, method, path, mediaLines, summary, func(ctx context.Context, c *Call, q Q, body B) (any, error) {
 		return nil, handle(ctx, q, body, func(line *L) error { return c.Send(line) })
 	})
 }

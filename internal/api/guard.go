@@ -14,7 +14,14 @@ import (
 // Guarded returns a backend that does for the principal of a context (rights.With) only what its role and its scope
 // allow. A context without a principal may do nothing. Each refusal is audited.
 func Guarded(b Backend) Backend {
-	g := &guard{rights: b.Rights, now: b.Now, last: map[refusal]time.Time{}}
+	return newGuard(b).backend(b)
+}
+
+func newGuard(b Backend) *guard {
+	return &guard{rights: b.Rights, now: b.Now, last: map[refusal]time.Time{}}
+}
+
+func (g *guard) backend(b Backend) Backend {
 	return Backend{
 		Fleet: guardedFleet{b.Fleet, g}, Records: guardedRecords{b.Records, g}, Forecast: guardedForecast{b.Forecast, g},
 		Incidents: guardedIncidents{b.Incidents, b.Fleet, g}, Alerts: guardedAlerts{b.Alerts, g}, Halts: guardedHalts{b.Halts, g},

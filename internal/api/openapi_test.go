@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/http"
 	"os"
 	"reflect"
 	"slices"
@@ -103,6 +104,10 @@ func (g *generator) operation(r *Route) object {
 			x["in"], x["required"] = "path", true
 		}
 		list = append(list, x)
+	}
+	if r.Method == http.MethodPost && r.Media == mediaJSON {
+		list = append(list, object{"name": "Idempotency-Key", "in": "header", "schema": object{"type": "string", "minLength": 1, "maxLength": 200},
+			"description": "A random text. A request that is repeated with the same key within 24 hours has its effect once, and gets the first answer again, with the header Idempotent-Replayed. The key of another request is refused (422)."})
 	}
 	if list != nil {
 		op["parameters"] = list

@@ -29,7 +29,8 @@ var description json.RawMessage
 
 // Routes returns the routes of a Core. Each call runs with the rights of its principal.
 func Routes(b Backend) []Route {
-	r := &routes{b: Guarded(b)}
+	g := newGuard(b)
+	r := &routes{b: g.backend(b), guard: g}
 	r.addViews()
 	r.addRecords()
 	r.addChanges()
@@ -41,56 +42,62 @@ func Routes(b Backend) []Route {
 }
 
 type routes struct {
-	b   Backend
-	all []Route
+	b     Backend
+	guard *guard
+	all   []Route
 }
 
 // addViews are the routes that show the present state.
 func (r *routes) addViews() {
 	b := r.b
-	get(r, "/v1/openapi.json", "Description of this interface", func(context.Context, none) (json.RawMessage, error) { return description, nil })
-	get(r, "/v1/health", "Whether the Core works", func(ctx context.Context, _ none) (Health, error) {
+	get(r, some(rights.Viewer), "/v1/openapi.json", "Description of this interface", func(ctx context.Context, _ none) (json.RawMessage, error) {
+		return description, r.guard.may(ctx, rights.Viewer, "openapi.json", true)
+	})
+	get(r, some(rights.Viewer), "/v1/health", "Whether the Core works", func(ctx context.Context, _ none) (Health, error) {
 		h, err := b.Process.Health(ctx)
+		if h.Reasons == nil {
+			h.Reasons = []string{}
+		}
 		return Health(h), err
 	})
-	get(r, "/v1/status", "The fleet in numbers", func(ctx context.Context, _ none) (Status, error) {
+	get(r, all(rights.Viewer), "/v1/status", "The fleet in numbers", func(ctx context.Context, _ none) (Status, error) {
 		s, err := b.Fleet.Status(ctx)
 		return viewOf(s, err, statusOf)
 	})
-	get(r, "/v1/sites", "The sites of a scope, with the state of each channel", func(ctx context.Context, q SitesQuery) ([]Site, error) {
+	get(r, some(rights.Viewer), "/v1/sites", "The sites of a scope, with the state of each channel", func(ctx context.Context, q SitesQuery) ([]Site, error) {
 		list, err := b.Fleet.Sites(ctx, fleet.Scope(q.Scope))
 		return viewsOf(pageOf(list, q.After, q.Limit, func(s *query.SiteStatus) string { return s.Site }), err, siteOf)
 	})
-	get(r, "/v1/why", "Why channels are not current, since when, and what to do", func(ctx context.Context, q Scope) ([]Reason, error) {
+	get(r, some(rights.Viewer), "/v1/why", "Why channels are not current, since when, and what to do", func(ctx context.Context, q Scope) ([]Reason, error) {
 		list, err := b.Fleet.Why(ctx, fleet.Scope(q))
 		return viewsOf(list, err, reasonOf)
 	})
-	get(r, "/v1/where", "Which sites have a file, proven when", func(ctx context.Context, q WhereQuery) ([]Place, error) {
+	get(r, some(rights.Viewer), "/v1/where", "Which sites have a file, proven when", func(ctx context.Context, q WhereQuery) ([]Place, error) {
 		list, err := b.Fleet.Where(ctx, q.Channel, q.Path)
 		return viewsOf(list, err, placeOf)
 	})
-	get(r, "/v1/tasks", "The Core's periodic tasks", func(ctx context.Context, _ none) ([]Task, error) {
+	get(r, all(rights.Viewer), "/v1/tasks", "The Core's periodic tasks", func(ctx context.Context, _ none) ([]Task, error) {
 		list, err := b.Process.Tasks(ctx)
 		return viewsOf(list, err, taskOf)
 	})
-	get(r, "/v1/incidents", "Incidents, the newest first", func(ctx context.Context, q IncidentsQuery) ([]Incident, error) {
+	get(r, some(rights.Viewer), "/v1/incidents", "Incidents, the newest first", func(ctx context.Context, q IncidentsQuery) ([]Incident, error) {
 		list, err := b.Fleet.Incidents(ctx, q.All)
 		return viewsOf(pageOf(list, q.After, q.Limit, func(i *query.Incident) int { return int(i.ID) }), err, incidentOf)
 	})
-	get(r, "/v1/halts", "Halt orders, and how each site obeys", func(ctx context.Context, q AllQuery) ([]Halt, error) {
+	get(r, some(rights.Viewer), "/v1/halts", "Halt orders, and how each site obeys", func(ctx context.Context, q AllQuery) ([]Halt, error) {
 		list, err := b.Halts.List(ctx, q.All)
 		return viewsOf(list, err, haltOf)
 	})
-	get(r, "/v1/held", "The releases that sites hold or should hold", func(ctx context.Context, _ none) (*Held, error) { return b.Process.Held(ctx) })
-	get(r, "/v1/secrets", "Names and versions of the secrets, without values", func(ctx context.Context, _ none) ([]Secret, error) {
+	get(r, all(rights.Viewer), "/v1/held", "The releases that sites hold or should hold", func(ctx context.Context, _ none) (*Held, error) { return b.Process.Held(ctx) })
+	get(r, all(rights.Admin), "/v1/secrets", "Names and versions of the secrets, without values", func(ctx context.Context, _ none) ([]Secret, error) {
 		list, err := b.Secrets.ListSecrets(ctx)
 		return SecretViews(list), err
 	})
-	get(r, "/v1/plan", "Forecast of the coming nights", func(ctx context.Context, q PlanQuery) (Plan, error) {
+	get(r, some(rights.Viewer), "/v1/plan", "Forecast of the coming nights", func(ctx context.Context, q PlanQuery) (Plan, error) {
 		p, err := b.Forecast.Plan(ctx, query.PlanRequest{Scope: fleet.Scope(q.Scope), Days: q.Days, At: q.At})
 		return viewOf(p, err, planOf)
 	})
-	get(r, "/v1/windows", "When channels may move at the sites of a scope", func(ctx context.Context, q WindowsQuery) ([]Opening, error) {
+	get(r, some(rights.Viewer), "/v1/windows", "When channels may move at the sites of a scope", func(ctx context.Context, q WindowsQuery) ([]Opening, error) {
 		list, err := b.Forecast.Windows(ctx, query.WindowsRequest{Scope: fleet.Scope(q.Scope), From: q.Since, To: q.Until})
 		return viewsOf(list, err, openingOf)
 	})
@@ -99,7 +106,7 @@ func (r *routes) addViews() {
 // addRecords are the routes that list what happened.
 func (r *routes) addRecords() {
 	b := r.b
-	get(r, "/v1/runs", "Runs, the newest first", func(ctx context.Context, q RunsQuery) ([]Run, error) {
+	get(r, some(rights.Viewer), "/v1/runs", "Runs, the newest first", func(ctx context.Context, q RunsQuery) ([]Run, error) {
 		var after runs.ID
 		if q.After != "" {
 			var err error
@@ -114,16 +121,16 @@ func (r *routes) addRecords() {
 		}
 		return viewsOf(found, err, runOf)
 	})
-	stream(r, http.MethodGet, "/v1/runs/{id}", "One run, then the outcome of each of its files", func(ctx context.Context, q RunQuery, _ none, send func(*RunLine) error) error {
+	stream(r, some(rights.Viewer), http.MethodGet, "/v1/runs/{id}", "One run, then the outcome of each of its files", func(ctx context.Context, q RunQuery, _ none, send func(*RunLine) error) error {
 		return b.Records.RunShow(ctx, q.ID, q.All,
 			func(d query.RunDetail) error { return send(&RunLine{Run: detailOf(&d)}) },
 			func(f record.File) error { return send(&RunLine{File: fileOf(f)}) })
 	})
-	get(r, "/v1/exceptions", "Files that failed, were locked or were repaired", func(ctx context.Context, q ExceptionsQuery) ([]Exception, error) {
+	get(r, some(rights.Viewer), "/v1/exceptions", "Files that failed, were locked or were repaired", func(ctx context.Context, q ExceptionsQuery) ([]Exception, error) {
 		found, err := b.Records.FailingFiles(ctx, fleet.Scope(q.Scope), max(q.Limit, 1))
 		return viewsOf(found, err, exceptionOf)
 	})
-	get(r, "/v1/audit", "Audit entries, the newest first", func(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
+	get(r, all(rights.Viewer), "/v1/audit", "Audit entries, the newest first", func(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
 		found, err := b.Records.Deeds(ctx, ledger.DeedFilter{After: int64(q.After), Who: q.Who, What: q.What, Object: q.Object,
 			NoReads: !q.Reads && q.What == "", Since: q.Since, Until: q.Until, Limit: q.Limit})
 		if err == nil && len(found) == 0 && q.After == 0 {
@@ -131,7 +138,7 @@ func (r *routes) addRecords() {
 		}
 		return viewsOf(found, err, auditEntryOf)
 	})
-	stream(r, http.MethodGet, "/v1/logs", "The log files of runs", r.listLogs)
+	stream(r, some(rights.Viewer), http.MethodGet, "/v1/logs", "The log files of runs", r.listLogs)
 }
 
 // maxDeeds bounds the audit entries in which checkDeed looks for examples.
@@ -192,13 +199,13 @@ func (r *routes) addChanges() {
 			return viewOf(&i, err, incidentOf)
 		}
 	}
-	post(r, "/v1/incidents/close", "Close an open incident", incident(b.Incidents.CloseIncident))
-	post(r, "/v1/incidents/ack", "Acknowledge an open incident", incident(b.Incidents.AckIncident))
-	post(r, "/v1/alerts/test", "Send a test alert", func(ctx context.Context, a AlertRequest) ([]AlertTest, error) {
+	post(r, some(rights.Operator), "/v1/incidents/close", "Close an open incident", incident(b.Incidents.CloseIncident))
+	post(r, some(rights.Operator), "/v1/incidents/ack", "Acknowledge an open incident", incident(b.Incidents.AckIncident))
+	post(r, all(rights.Admin), "/v1/alerts/test", "Send a test alert", func(ctx context.Context, a AlertRequest) ([]AlertTest, error) {
 		list, err := b.Alerts.Test(ctx, a.To)
 		return viewsOf(list, err, alertTestOf)
 	})
-	post(r, "/v1/tokens", "Issue enrolment tokens", func(ctx context.Context, t TokenRequest) ([]IssuedToken, error) {
+	post(r, some(rights.Admin), "/v1/tokens", "Issue enrolment tokens", func(ctx context.Context, t TokenRequest) ([]IssuedToken, error) {
 		if t.Site == "" {
 			list, err := b.Members.Wave(ctx, fleet.Scope(t.Scope), t.Wave, time.Duration(t.Life))
 			return viewsOf(list, err, issuedOf)
@@ -214,9 +221,9 @@ func (r *routes) addChanges() {
 			return []string{s.Name}, change(ctx, s.Name, s.Reason)
 		}
 	}
-	post(r, "/v1/sites/revoke", "End a site's identity", one(b.Members.RevokeSite))
-	post(r, "/v1/sites/confirm", "Confirm that one machine alone uses a site's identity", one(b.Members.Confirm))
-	post(r, "/v1/domains/revoke", "End the identities of a domain's sites", func(ctx context.Context, s Subject) ([]string, error) {
+	post(r, some(rights.Admin), "/v1/sites/revoke", "End a site's identity", one(b.Members.RevokeSite))
+	post(r, some(rights.Admin), "/v1/sites/confirm", "Confirm that one machine alone uses a site's identity", one(b.Members.Confirm))
+	post(r, some(rights.Admin), "/v1/domains/revoke", "End the identities of a domain's sites", func(ctx context.Context, s Subject) ([]string, error) {
 		list, err := b.Members.RevokeDomain(ctx, s.Name, s.Reason)
 		return viewsOf(list, err, func(name *string) string { return *name })
 	})
@@ -225,10 +232,10 @@ func (r *routes) addChanges() {
 			return b.Secrets.ChangeSecret(ctx, rotate, s)
 		}
 	}
-	post(r, "/v1/secrets/set", "Store a secret", secret(false))
-	post(r, "/v1/secrets/rotate", "Replace a secret", secret(true))
-	post(r, "/v1/reload", "Read the configuration file again", func(ctx context.Context, _ none) (Reloaded, error) { return b.Process.Reload(ctx) })
-	post(r, "/v1/limit", "Limit the rate of sites", func(ctx context.Context, l LimitRequest) ([]Limited, error) {
+	post(r, all(rights.Admin), "/v1/secrets/set", "Store a secret", secret(false))
+	post(r, all(rights.Admin), "/v1/secrets/rotate", "Replace a secret", secret(true))
+	post(r, all(rights.Admin), "/v1/reload", "Read the configuration file again", func(ctx context.Context, _ none) (Reloaded, error) { return b.Process.Reload(ctx) })
+	post(r, some(rights.Operator), "/v1/limit", "Limit the rate of sites", func(ctx context.Context, l LimitRequest) ([]Limited, error) {
 		list, err := b.Orders.Limit(ctx, core.LimitRequest{Scope: fleet.Scope(l.Scope), Rate: l.Rate, For: l.For})
 		return viewsOf(list, err, limitedOf)
 	})
@@ -237,11 +244,11 @@ func (r *routes) addChanges() {
 // addTokens are the routes of API tokens.
 func (r *routes) addTokens() {
 	b := r.b
-	get(r, "/v1/access", "API tokens, with those that ended", func(ctx context.Context, _ none) ([]APIToken, error) {
+	get(r, all(rights.Admin), "/v1/access", "API tokens, with those that ended", func(ctx context.Context, _ none) ([]APIToken, error) {
 		list, err := b.Tokens.List(ctx)
 		return viewsOf(list, err, apiTokenOf)
 	})
-	post(r, "/v1/access/create", "Create an API token", func(ctx context.Context, q APITokenRequest) (NewAPIToken, error) {
+	post(r, all(rights.Admin), "/v1/access/create", "Create an API token", func(ctx context.Context, q APITokenRequest) (NewAPIToken, error) {
 		role, err := rights.ParseRole(q.Role)
 		if err != nil {
 			return NewAPIToken{}, badQuery("%v", err)
@@ -256,7 +263,7 @@ func (r *routes) addTokens() {
 		}
 		return NewAPIToken{apiTokenOf(&t), text}, nil
 	})
-	post(r, "/v1/access/revoke", "Revoke an API token", func(ctx context.Context, q APITokenID) (APIToken, error) {
+	post(r, all(rights.Admin), "/v1/access/revoke", "Revoke an API token", func(ctx context.Context, q APITokenID) (APIToken, error) {
 		t, err := b.Tokens.Revoke(ctx, q.ID)
 		return viewOf(&t, err, apiTokenOf)
 	})
@@ -265,13 +272,13 @@ func (r *routes) addTokens() {
 // addConsole are the routes of the console's door and its sessions.
 func (r *routes) addConsole() {
 	b := r.b
-	get(r, "/v1/console", "Where the console is", func(ctx context.Context, _ none) (ConsoleAddress, error) { return b.Console.Address(ctx) })
-	post(r, "/v1/console/link", "Make a link that signs in once; over the local socket only", func(ctx context.Context, _ none) (ConsoleLink, error) { return b.Console.Link(ctx) })
-	get(r, "/v1/sessions", "People who have signed in to the console", func(ctx context.Context, _ none) ([]Session, error) {
+	get(r, some(rights.Viewer), "/v1/console", "Where the console is", func(ctx context.Context, _ none) (ConsoleAddress, error) { return b.Console.Address(ctx) })
+	post(r, some(rights.Admin), "/v1/console/link", "Make a link that signs in once; over the local socket only", func(ctx context.Context, _ none) (ConsoleLink, error) { return b.Console.Link(ctx) })
+	get(r, all(rights.Admin), "/v1/sessions", "People who have signed in to the console", func(ctx context.Context, _ none) ([]Session, error) {
 		list, err := b.Console.Sessions(ctx)
 		return viewsOf(list, err, sessionOf)
 	})
-	post(r, "/v1/sessions/end", "End a session, or all of a person", func(ctx context.Context, q SessionEnd) ([]Session, error) {
+	post(r, all(rights.Admin), "/v1/sessions/end", "End a session, or all of a person", func(ctx context.Context, q SessionEnd) ([]Session, error) {
 		if (q.ID == "") == (q.Person == "") {
 			return nil, badQuery("want an id, or a person")
 		}
@@ -283,26 +290,26 @@ func (r *routes) addConsole() {
 // addOrders are the routes that let sites and channels move, or stop.
 func (r *routes) addOrders() {
 	b := r.b
-	post(r, "/v1/halt", "Issue a halt order", func(ctx context.Context, h HaltRequest) (HaltChange, error) {
+	post(r, some(rights.Operator), "/v1/halt", "Issue a halt order", func(ctx context.Context, h HaltRequest) (HaltChange, error) {
 		done, err := b.Halts.Halt(ctx, core.HaltRequest(h))
 		return viewOf(done, err, haltChangeOf)
 	})
-	post(r, "/v1/resume", "Lift halt orders", func(ctx context.Context, q ResumeRequest) (HaltChange, error) {
+	post(r, some(rights.Operator), "/v1/resume", "Lift halt orders", func(ctx context.Context, q ResumeRequest) (HaltChange, error) {
 		done, err := b.Halts.Resume(ctx, q.Order, q.Scope, q.Value)
 		if errors.Is(err, core.ErrNoOrder) {
 			err = &Error{Code: "absent", Message: "no such order is active", Fix: "nightferry halt status lists those that are; one that was given on a site is lifted there: nightferry-agent resume"}
 		}
 		return viewOf(done, err, haltChangeOf)
 	})
-	stream(r, http.MethodPost, "/v1/publish", "Publish one channel, or all", r.publishChannels)
-	stream(r, http.MethodPost, "/v1/sync", "Request that sites start a run now", func(ctx context.Context, f FollowQuery, q SyncRequest, send func(*FollowLine) error) error {
+	stream(r, all(rights.Publisher), http.MethodPost, "/v1/publish", "Publish one channel, or all", r.publishChannels)
+	stream(r, some(rights.Operator), http.MethodPost, "/v1/sync", "Request that sites start a run now", func(ctx context.Context, f FollowQuery, q SyncRequest, send func(*FollowLine) error) error {
 		scope := fleet.Scope(q.Scope)
 		order := func() ([]core.Order, error) {
 			return b.Orders.Sync(ctx, core.SyncRequest{Scope: scope, DryRun: q.DryRun, Rehash: q.Rehash, Now: q.Now, Adopt: q.Adopt})
 		}
 		return r.followRuns(ctx, f, scope, send, order, func(core.Event) error { return nil })
 	})
-	stream(r, http.MethodPost, "/v1/verify", "Request that sites compare their files with their release", func(ctx context.Context, f FollowQuery, q VerifyRequest, send func(*FollowLine) error) error {
+	stream(r, some(rights.Operator), http.MethodPost, "/v1/verify", "Request that sites compare their files with their release", func(ctx context.Context, f FollowQuery, q VerifyRequest, send func(*FollowLine) error) error {
 		scope := fleet.Scope(q.Scope)
 		order := func() ([]core.Order, error) {
 			return b.Orders.Verify(ctx, core.VerifyRequest{Scope: scope, Full: q.Full, Repair: q.Repair})
@@ -313,7 +320,7 @@ func (r *routes) addOrders() {
 
 // addEvents is the route that sends events as they happen.
 func (r *routes) addEvents() {
-	addRoute[EventsQuery, none, Event](r, http.MethodGet, "/v1/events", mediaEvents, "Events as they happen, for EventSource", func(ctx context.Context, c *Call, q EventsQuery, _ none) (any, error) {
+	addRoute[EventsQuery, none, Event](r, some(rights.Viewer), http.MethodGet, "/v1/events", mediaEvents, "Events as they happen, for EventSource", func(ctx context.Context, c *Call, q EventsQuery, _ none) (any, error) {
 		after := cmp.Or(c.r.Header.Get("Last-Event-ID"), q.After)
 		return nil, r.b.Events.Follow(ctx, after, func(l *EventLine) error {
 			if l.Event != nil && !q.matches(l.Event) {

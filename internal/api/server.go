@@ -28,6 +28,8 @@ type ServerOptions struct {
 	Tokens TokenChecker
 	// Sessions knows the people who have signed in over TCP, and has the pages below /signin. Nil: only tokens count there.
 	Sessions Sessions
+	// Repeats gives repeated requests the first answer. Nil: idempotency keys have no effect.
+	Repeats Repeats
 	// Pages serves the requests that are not of the contract, over TCP. Nil: they are refused.
 	Pages http.Handler
 
@@ -221,7 +223,7 @@ func (o *ServerOptions) handler() http.Handler {
 		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
 			id, _ := req.Context().Value(identityKey{}).(Identity) // the middleware has seen to it
 			c := &Call{Principal: id.Principal, now: o.Now, r: req, w: w, writes: cmp.Or(o.writeWithin, writeWithin), valid: id.Valid}
-			serveCall(c, cmp.Or(o.bodyWithin, bodyWithin), r.Handle, explain)
+			o.serveCall(c, &r, explain)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -231,39 +233,66 @@ func (o *ServerOptions) handler() http.Handler {
 	return mux
 }
 
-func serveCall(c *Call, within time.Duration, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
-	err := c.readBody(within)
-	var v any
-	if err == nil {
-		v, err = handle(c.r.Context(), c)
+func (o *ServerOptions) serveCall(c *Call, r *Route, explain func(error) *Error) {
+	err := c.readBody(cmp.Or(o.bodyWithin, bodyWithin))
+	var out *answered
+	switch {
+	case err != nil:
+		out = c.failed(r, err, explain)
+	case o.Repeats != nil && len(c.r.Header["Idempotency-Key"]) > 0 && r.Need.isMet(c.Principal):
+		out = o.answerOnce(c, r, explain)
+	default:
+		out = c.answer(c.r.Context(), r, explain)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var told *Error
-	if err != nil && !errors.As(err, &told) {
-		told = explain(err)
-	}
 	if c.events {
 		return // a client of events reconnects, whatever has ended them
 	}
 	if c.stream {
-		_ = c.writeLine(line{Error: told, End: told == nil}) // a client that has gone hears nothing
+		_ = c.writeLine(line{Error: out.err, End: out.err == nil}) // a client that has gone hears nothing
 		return
 	}
 	_ = http.NewResponseController(c.w).SetWriteDeadline(c.now().Add(writeWithin)) // without one, the write only takes longer to fail
-	if told != nil {
-		writeJSON(c.w, httpStatus(told.Code), told)
-		return
+	c.writeAnswer(out)
+}
+
+// answered is an answer that is not written yet.
+type answered struct {
+	Status int    `json:"status"`
+	Body   []byte `json:"body"`
+	err    *Error // nil: it succeeded
+}
+
+// answer handles a call.
+func (c *Call) answer(ctx context.Context, r *Route, explain func(error) *Error) *answered {
+	v, err := r.Handle(ctx, c)
+	if err != nil {
+		return c.failed(r, err, explain)
 	}
-	c.writeAnswer(v)
+	code, b := encode(http.StatusOK, v)
+	return &answered{Status: code, Body: b}
+}
+
+// failed returns the answer of an error. A principal without the rights of the route gets its refusal and not the fault of
+// its request.
+func (c *Call) failed(r *Route, err error, explain func(error) *Error) *answered {
+	var e *Error
+	if errors.As(err, &e) && e.Code == "usage" && !r.Need.isMet(c.Principal) {
+		e, err = nil, r.Refuse(c.r.Context(), c.Principal)
+	}
+	if e == nil && !errors.As(err, &e) {
+		e = explain(err)
+	}
+	code, b := encode(httpStatus(e.Code), e)
+	return &answered{code, b, e}
 }
 
 // writeAnswer writes the answer, and to a GET its ETag. A client that already has that answer gets
 // none again.
-func (c *Call) writeAnswer(v any) {
-	code, b := encode(http.StatusOK, v)
-	if c.r.Method == http.MethodGet && code == http.StatusOK {
-		tag := fmt.Sprintf("\"%x\"", sha256.Sum256(b))
+func (c *Call) writeAnswer(a *answered) {
+	if c.r.Method == http.MethodGet && a.Status == http.StatusOK {
+		tag := fmt.Sprintf("\"%x\"", sha256.Sum256(a.Body))
 		c.w.Header().Set("ETag", tag)
 		c.w.Header().Set("Cache-Control", "no-cache")
 		if hasTag(c.r.Header.Values("If-None-Match"), tag) {
@@ -271,7 +300,7 @@ func (c *Call) writeAnswer(v any) {
 			return
 		}
 	}
-	writeBytes(c.w, code, b)
+	writeBytes(c.w, a.Status, a.Body)
 }
 
 // hasTag reports whether the values of If-None-Match name a tag.

@@ -52,7 +52,6 @@ var allowedFields = map[string]string{
 
 	"api.Route.Answer":    "the test that generates openapi.json reads it",
 	"api.Route.Query":     "the test that generates openapi.json reads it",
-	"api.Route.Media":     "the test that generates openapi.json reads it",
 	"api.Route.Summary":   "the test that generates openapi.json reads it",
 	"api.parameter.doc":   "the test that generates openapi.json reads it",
 	"api.parameter.kind":  "the test that generates openapi.json reads it",

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/enrolment"
 	"nightferry/internal/heads"
+	"nightferry/internal/idempotency"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
@@ -47,6 +48,7 @@ type Core struct {
 	Door      Door
 	Tokens    *apitokens.Service
 	SignIn    *signin.Service
+	Repeats   *idempotency.Service
 	Halts     Halts
 	Enrolment *enrolment.Service
 	Publisher Publisher

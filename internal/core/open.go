@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
+	"nightferry/internal/idempotency"
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
@@ -232,6 +233,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.Tokens, err = apitokens.Open(ctx, apitokens.Options{Store: &c.ledger.APITokens, Now: o.Now, Audit: c.notices.Audit}); err != nil {
 		return nil, err
 	}
+	c.Repeats = idempotency.New(idempotency.Options{Store: &c.ledger.KeyedRequests, Now: o.Now, Secret: func() []byte { return c.storage.keys.Load().nonce }})
 	if c.SignIn, err = openSignIn(ctx, c); err != nil {
 		return nil, err
 	}

@@ -27,12 +27,13 @@ type Options struct {
 type Ledger struct {
 	db *database
 
-	Sites        Sites        // identities, tokens and sightings
-	Incidents    Incidents    // with their members
-	Halts        Halts        // halt orders and who obeys them
-	Measurements Measurements // of the Core's own sources
-	APITokens    APITokens    // of the HTTP interface
-	Sessions     Sessions     // of the console
+	Sites         Sites         // identities, tokens and sightings
+	Incidents     Incidents     // with their members
+	Halts         Halts         // halt orders and who obeys them
+	Measurements  Measurements  // of the Core's own sources
+	APITokens     APITokens     // of the HTTP interface
+	Sessions      Sessions      // of the console
+	KeyedRequests KeyedRequests // requests with an idempotency key
 }
 
 // Stores of one family of tables each. They share the ledger's writer.
@@ -49,6 +50,8 @@ type (
 	APITokens struct{ db *database }
 	// Sessions keeps the sessions of people who have signed in.
 	Sessions struct{ db *database }
+	// KeyedRequests keeps the answers to requests with an idempotency key.
+	KeyedRequests struct{ db *database }
 )
 
 // database is the file and its one writer.
@@ -92,7 +95,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
 	db := &database{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
-	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}, Sessions: Sessions{db}}
+	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}, Sessions: Sessions{db}, KeyedRequests: KeyedRequests{db}}
 	defer func() {
 		if err != nil {
 			_ = l.db.closeFiles() // the first error is more useful

@@ -72,6 +72,7 @@ var ages = []struct {
 	{"tokens", "max(expires, used) < ?1", keepRuns, false},
 	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepRuns, false},
 	{"sessions", "expires < ?1", keepLogs, false},
+	{"keyed_requests", "at < ?1", func(Retention) time.Duration { return KeyedFor }, false},
 	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepRuns, false},
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepRuns, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepRuns, true},
@@ -92,6 +93,9 @@ var ages = []struct {
 		return max(r.Runs, auditFor)
 	}, false},
 }
+
+// KeyedFor is how long the answer to a request with an idempotency key is kept.
+const KeyedFor = 24 * time.Hour
 
 func keepLogs(r Retention) time.Duration { return r.Logs }
 func keepRuns(r Retention) time.Duration { return r.Runs }

@@ -40,6 +40,8 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, err)
 	must(t, l.APITokens.Add(ctx, APIToken{ID: "t", Expires: c.now().Add(day)}))
 	must(t, l.Sessions.Add(ctx, Session{ID: "s", Expires: c.now().Add(day)}))
+	_, err = l.KeyedRequests.Begin(ctx, KeyedRequest{At: c.now()}, KeyedBounds{Age: day, Each: 1, All: 1})
+	must(t, err)
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
 	_, err = l.Sites.Revoke(ctx, "apac", "osaka", "gone")
 	must(t, err)
