@@ -11,7 +11,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
-	"nightferry/internal/halt"
+	"nightferry/internal/text"
 )
 
 // coreFile holds a CoreLink, for operators on the site.
@@ -105,7 +105,7 @@ func (c *session) noteConnection(e bus.Event) {
 		}
 		l.Connected, l.Refused, l.Cause = false, refused, ""
 		if e.Err != nil {
-			l.Cause = halt.CleanText(e.Err.Error(), maxCause)
+			l.Cause = text.Clean(e.Err.Error(), maxCause)
 		}
 	})
 }
@@ -140,7 +140,7 @@ func readLink(root *durable.Root) (l CoreLink, err error) {
 	if err != nil {
 		return CoreLink{}, fmt.Errorf("read %s: %w", coreFile, err)
 	}
-	l.URL, l.Cause = halt.CleanText(l.URL, maxCause), halt.CleanText(l.Cause, maxCause)
+	l.URL, l.Cause = text.Clean(l.URL, maxCause), text.Clean(l.Cause, maxCause)
 	return l, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -49,7 +50,7 @@ func Halt(stateDir string, h LocalHalt) error {
 	if err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
-	h.Reason, h.By = halt.CleanText(h.Reason, halt.MaxReason), halt.CleanText(h.By, halt.MaxValue)
+	h.Reason, h.By = text.Clean(h.Reason, halt.MaxReason), text.Clean(h.By, halt.MaxValue)
 	b, err := json.Marshal(&h)
 	if err == nil {
 		err = removeFile(root, stoppedFile)
@@ -178,7 +179,7 @@ func readHaltFile(root *durable.Root) (*LocalHalt, error) {
 	if err := json.Unmarshal(b, h); err != nil {
 		return nil, fmt.Errorf("%s is damaged: nightferry-agent resume lifts the order, halt gives it anew: %w", haltFile, err)
 	}
-	h.Reason, h.By = halt.CleanText(h.Reason, halt.MaxReason), halt.CleanText(h.By, halt.MaxValue)
+	h.Reason, h.By = text.Clean(h.Reason, halt.MaxReason), text.Clean(h.By, halt.MaxValue)
 	return h, nil
 }
 
@@ -214,7 +215,7 @@ func (h *haltState) readLocal() bool {
 	at := h.localAt
 	switch {
 	case err != nil:
-		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + halt.CleanText(err.Error(), 512)}
+		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + text.Clean(err.Error(), 512)}
 	case file != nil:
 		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: file.By, Reason: file.Reason, At: file.At.Unix()}
 		at = file.At // of two that are given within a second, each is confirmed

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"nightferry/internal/frame"
+	"nightferry/internal/text"
 )
 
 const (
@@ -85,21 +86,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("halted by order %s (%s) from %s: %s", e.Order.ID.Short(), e.Order.Target(), e.Order.By, e.Order.Reason)
 }
 
-// NewOrder returns an order with an ID of its own. No reason keeps an order from being given: control characters, such as
-// line breaks, become spaces, and texts that are too long are cut.
+// NewOrder returns an order with an ID of its own. No reason keeps an order from being given: texts are
+// cleaned and cut.
 func NewOrder(scope, value, reason, by string, at time.Time) Order {
-	return Order{ID: NewID(), Scope: scope, Value: value, Reason: CleanText(reason, MaxReason), By: CleanText(by, MaxValue), At: at.Unix()}
-}
-
-// CleanText returns at most most bytes of s, as valid UTF-8, with spaces in place of control characters.
-func CleanText(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.ToValidUTF8(s[:min(len(s), most)], "")
+	return Order{ID: NewID(), Scope: scope, Value: value, Reason: text.Clean(reason, MaxReason), By: text.Clean(by, MaxValue), At: at.Unix()}
 }
 
 // Add adds the orders that the set does not contain yet, in their places.

@@ -3,9 +3,6 @@ package wire
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"nightferry/internal/halt"
 	"nightferry/internal/runs"
@@ -109,28 +106,10 @@ func (b *bounds) checkChannel(s string) {
 
 // Text makes a site's text safe to display: at most 4 KiB, without control characters, line separators and marks of the
 // reading direction.
-func Text(s string) string { return cleanText(s, maxTexts) }
-
-// cleanText replaces characters that a terminal or browser would interpret, and cuts the result to most bytes, because the
-// replacements can make it longer.
-func cleanText(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text.Bound(s, most))
-	if len(s) <= most {
-		return s
-	}
-	for !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most]
-}
+func Text(s string) string { return text.Clean(s, maxTexts) }
 
 func (v *Hello) checkBounds(b *bounds) {
-	v.Version, v.System, v.Machine = cleanText(v.Version, maxWord), cleanText(v.System, maxWord), cleanText(v.Machine, MaxMachine)
+	v.Version, v.System, v.Machine = text.Clean(v.Version, maxWord), text.Clean(v.System, maxWord), text.Clean(v.Machine, MaxMachine)
 	b.checkMillis("time", v.At)
 	b.checkLength("length of an instance", len(v.Instance), maxInstance)
 	b.checkLength("length of a lineage", len(v.Lineage), maxInstance)
@@ -167,7 +146,7 @@ func (v *Beat) checkBounds(b *bounds) {
 		w := &v.Waits[i]
 		b.checkChannel(w.Channel)
 		b.checkSeconds("time", w.Until)
-		w.Text = cleanText(w.Text, MaxWaitText)
+		w.Text = text.Clean(w.Text, MaxWaitText)
 	}
 }
 
@@ -184,13 +163,13 @@ func (v *Stopped) checkBounds(b *bounds) {
 		b.checkMillis("time", o.Heard, o.At)
 		b.checkCounts("bytes", o.Bytes)
 		b.checkMillis("age of a stop", o.Ago)
-		o.By, o.Reason = cleanText(o.By, 256), cleanText(o.Reason, maxTexts)
+		o.By, o.Reason = text.Clean(o.By, 256), text.Clean(o.Reason, maxTexts)
 	}
 }
 
 func (v *Progress) checkBounds(b *bounds) {
 	b.checkChannel(v.Channel)
-	v.Phase = cleanText(v.Phase, maxWord)
+	v.Phase = text.Clean(v.Phase, maxWord)
 	b.checkCounts("count", v.FilesDone, v.FilesTotal, v.BytesDone, v.BytesTotal, v.BytesWire)
 }
 
@@ -199,7 +178,7 @@ func (v *Ask) checkBounds(b *bounds) { b.checkLength("number of keys", len(v.Key
 func (v *Renew) checkBounds(b *bounds) { b.checkMillis("time", v.At) }
 
 func (v *Enrol) checkBounds(*bounds) {
-	v.Version, v.System = cleanText(v.Version, maxWord), cleanText(v.System, maxWord)
+	v.Version, v.System = text.Clean(v.Version, maxWord), text.Clean(v.System, maxWord)
 }
 
 // checkBounds does not check the times and bodies of events. They are checked one by one, so that an invalid event does not
@@ -211,14 +190,14 @@ func (v *Report) checkBounds(b *bounds) {
 
 func (v *Started) checkBounds(b *bounds) {
 	b.checkNumbers("number", uint64(v.Number), uint64(v.Parent), v.Start)
-	v.Trigger = cleanText(v.Trigger, maxWord)
+	v.Trigger = text.Clean(v.Trigger, maxWord)
 }
 
 func (v *Finished) checkBounds(b *bounds) {
 	if !slices.Contains(verdicts, v.Verdict) {
 		b.failBound("verdict", fmt.Sprintf("%.64q", v.Verdict))
 	}
-	v.Error = cleanText(v.Error, maxTexts)
+	v.Error = text.Clean(v.Error, maxTexts)
 	b.checkLength("length of a target", len(v.Filled.Target), maxPath)
 	b.checkLength("length of a volume", len(v.Filled.Volume), maxPath)
 	b.checkLength("length of a machine", len(v.Filled.Machine), MachineSize)
@@ -228,7 +207,7 @@ func (v *Finished) checkBounds(b *bounds) {
 
 func (v *Problem) checkBounds(b *bounds) {
 	b.checkWord("kind", v.Kind, ProblemKinds)
-	v.Text = cleanText(v.Text, maxTexts)
+	v.Text = text.Clean(v.Text, maxTexts)
 	b.checkSeconds("time", v.Since)
 }
 
