@@ -22,6 +22,7 @@ const (
 	maxKey    = 200       // bytes
 	maxAnswer = 256 << 10 // bytes that are kept of an answer
 	workFor   = 10 * time.Minute
+	storeFor  = time.Second // longer than the store takes, unless its disk hangs
 )
 
 func bounds() ledger.KeyedBounds {
@@ -76,7 +77,7 @@ var (
 // the context of the service's caller only after ten minutes: a client that disconnects does not interrupt it. If work
 // returns keep false, it had no effect, and the next request with that key is the first again.
 //
-// If the store fails, work is done without a record: a halt must not wait for a disk.
+// If the store fails or hangs, work is done without a record: a halt must not wait for a disk.
 func (s *Service) Do(ctx context.Context, r Request, work func(context.Context) (answer []byte, keep bool)) ([]byte, error) {
 	if err := checkKey(r.Key); err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (s *Service) Do(ctx context.Context, r Request, work func(context.Context) 
 		return nil, err
 	}
 	defer end()
-	old, err := s.o.Store.Begin(ctx, e, bounds())
+	old, err := s.begin(ctx, e)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -111,6 +112,12 @@ func (s *Service) Do(ctx context.Context, r Request, work func(context.Context) 
 		_ = s.o.Store.Finish(always, e.ID, sealed)
 	}
 	return answer, nil
+}
+
+func (s *Service) begin(ctx context.Context, e ledger.KeyedRequest) (*ledger.KeyedRequest, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeFor)
+	defer cancel()
+	return s.o.Store.Begin(ctx, e, bounds())
 }
 
 // firstAnswer returns the answer of the request that was there before.

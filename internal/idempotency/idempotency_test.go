@@ -139,3 +139,22 @@ func TestNoEffect(t *testing.T) {
 		t.Errorf("without a store: %q %v", b, err)
 	}
 }
+
+// hanging is a store whose disk does not answer.
+type hanging struct{ Store }
+
+func (hanging) Begin(ctx context.Context, _ ledger.KeyedRequest, _ ledger.KeyedBounds) (*ledger.KeyedRequest, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestHangingStore checks that a request does not wait for a store that hangs.
+func TestHangingStore(t *testing.T) {
+	s := New(Options{Store: hanging{}, Now: time.Now, Secret: func() []byte { return []byte("vault") }})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b, err := s.Do(ctx, Request{"k", "kay", "x"}, func(context.Context) ([]byte, bool) { return []byte("halted"), true })
+	if string(b) != "halted" || err != nil {
+		t.Errorf("%q %v", b, err)
+	}
+}
