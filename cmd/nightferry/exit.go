@@ -57,7 +57,7 @@ func exits() []exit {
 		{exitUsage, "usage", "the command line is invalid", isUsage, ""},
 		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, gc, core check)", as[*foundError], ""},
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused, "the message names the cause: correct it, and run the command again"},
-		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted, "do not use this data: compare the root key (nightferry trust show STORE) with the one that init printed"},
+		{5, "untrusted", "unsigned, altered, signed by a key that does not count, older than seen before, or from a site whose identity two machines use", isUntrusted, "do not use this data: compare the root key (nightferry trust show STORE) with the one that init printed"},
 		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable, "check the address, the line and the firewall, then run the command again"},
 		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable or changeable by others", isDenied, "use the account, the credentials and the key files that are meant for this"},
 		{8, "halted", "an active halt order stops it", as[*halt.Error], "nightferry halt status shows the halt order; nightferry resume lifts it"},
@@ -153,7 +153,7 @@ func isRefused(err error) bool {
 }
 
 func isUntrusted(err error) bool {
-	return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, repo.ErrOlder) || errors.Is(err, apply.ErrExpired)
+	return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, repo.ErrOlder) || errors.Is(err, apply.ErrExpired) || as[*core.ContestedError](err)
 }
 
 func isUnreachable(err error) bool {

@@ -101,7 +101,7 @@ func (g haltVerbs) haltFleet(ctx context.Context, f *coreFlags, scope, value, re
 		list = slices.DeleteFunc(list, func(v api.Halt) bool { return v.Order != order })
 		waits := false
 		for _, v := range list {
-			waits = waits || slices.ContainsFunc(v.Sites, func(s api.HaltSite) bool { return s.Connected && s.Stopped.IsZero() })
+			waits = waits || slices.ContainsFunc(v.Sites, func(s api.HaltSite) bool { return s.Connected && s.Stopped.IsZero() && s.Contested == "" })
 		}
 		if !waits {
 			g.showHaltViews(list)
@@ -214,6 +214,8 @@ func (g haltVerbs) showHaltViews(list []api.Halt) {
 				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything")
 			case mayMove:
 				t.add("  "+s.Site, "NOT PROVEN", fmt.Sprintf("its agent of domain %s may move until %s", shown(s.FormerDomain), minute(s.MovesUntil)))
+			case contested:
+				t.add("  "+s.Site, "NOT PROVEN", "two machines use its identity: nightferry why "+shown(s.Site))
 			case away:
 				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
 			default:
@@ -244,6 +246,7 @@ type proof int
 const (
 	unconfirmed proof = iota // connected, and has not confirmed
 	away                     // not connected, and has not confirmed
+	contested                // two machines use its identity, and either may move content
 	mayMove                  // an agent without a valid identity may still move content
 	hasStopped               // has confirmed
 	noAgent                  // no agent has, or had lately, an identity
@@ -255,6 +258,8 @@ func proofOf(s api.HaltSite) proof {
 		return mayMove
 	case !s.Enrolled:
 		return noAgent
+	case s.Contested != "":
+		return contested
 	case !s.Stopped.IsZero():
 		return hasStopped
 	case s.Connected:

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
+	"nightferry/internal/core"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
@@ -59,6 +60,7 @@ func TestCodeOf(t *testing.T) {
 		{durable.ErrExposed, 7},
 		{&keyError{err: fs.ErrNotExist}, 7},
 		{&halt.Error{}, 8},
+		{&core.ContestedError{Site: "osaka", Text: "two machines"}, 5},
 		{repo.ErrConflict, 9},
 		{repo.ErrExists, 9},
 		{repo.ErrTooLong, 9},

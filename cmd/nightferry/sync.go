@@ -174,11 +174,14 @@ func endedWell(r *api.Run) bool {
 }
 
 func (g follower) showOrders(orders []api.Order) {
-	away, closed, halted := 0, 0, 0
+	away, closed, halted, contested := 0, 0, 0, 0
 	for _, o := range orders {
 		g.e.event("order", o)
 		if o.Halted != "" {
 			halted++
+		}
+		if o.Contested != "" {
+			contested++
 		}
 		if !o.Opens.IsZero() {
 			closed++
@@ -190,6 +193,9 @@ func (g follower) showOrders(orders []api.Order) {
 	g.e.summary("%s ordered", count(int64(len(orders)), "run"))
 	if away > 0 {
 		g.e.summary("  %s away: they start when they come back", count(int64(away), "site"))
+	}
+	if contested > 0 {
+		g.e.summary("  %s contested: two machines use the identity of a site, so no result counts; nightferry why", count(int64(contested), "run"))
 	}
 	if halted > 0 {
 		g.e.summary("  %s halted: they start when the order is lifted; nightferry halt status", count(int64(halted), "run"))

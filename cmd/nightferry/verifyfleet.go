@@ -40,16 +40,22 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 	g.e.onInterrupt = sitesGoOn
 	began := g.e.now()
 	var away, bad []string
-	var ended, different int
+	var ended, different, contested int
 	err = a.Verify(ctx, r, !v.detach, func(l *api.FollowLine) error {
 		for _, o := range l.Orders {
 			g.e.event("order", o)
+			if o.Contested != "" {
+				contested++
+			}
 			if !o.Connected {
 				away = append(away, o.Site+"/"+o.Channel)
 			}
 		}
 		if l.Orders != nil {
 			g.e.summary("%s ordered to check", count(int64(len(l.Orders)), "channel"))
+			if contested > 0 {
+				g.e.summary("  %s contested: two machines use the identity of a site, so no result counts; nightferry why", count(int64(contested), "channel"))
+			}
 		}
 		if ev := l.Event; ev != nil {
 			g.e.event("site_"+string(ev.Kind), ev)
@@ -116,6 +122,8 @@ func (g follower) showVerified(run *api.Run) {
 	t := run.Totals
 	what := fmt.Sprintf("%s unchanged", group(t.Unchanged))
 	switch {
+	case run.State == "different" && t.Differs+t.Unchanged == 0:
+		what = "nothing could be compared"
 	case run.State == "different":
 		what = fmt.Sprintf("%s, %s", unlike(t.Differs), what)
 	case t.Repaired+t.Added+t.Changed > 0:

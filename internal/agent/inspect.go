@@ -65,8 +65,10 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	switch {
 	case errors.Is(cerr, apply.ErrNothingApplied) && a.fills.isKnown(ctx, r.Channel, r.Target):
 		f.Verdict, f.Error = lostRecord(target, r.Channel)
-	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
+	case errors.Is(cerr, apply.ErrNothingApplied):
 		f.Error = cerr.Error()
+	case errors.Is(cerr, scan.ErrCorrupt):
+		f.Error = cerr.Error() + ": " + makesAnew
 	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // a halt order that arrives after the check has succeeded is ignored
 		f.Verdict, f.Error = runs.Stopped, cerr.Error()
 	case cerr != nil:
@@ -105,10 +107,12 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	return failed, nil
 }
 
+const makesAnew = "nightferry sync reads every file and makes the record anew"
+
 // lostRecord returns the state of a check of a target that held a release and has no record of it, and its cause.
 func lostRecord(target, channel string) (runs.State, string) {
 	if empty, err := apply.IsEmptied(target); err == nil && !empty {
-		return runs.Different, apply.ErrUnowned.Error() + ": nightferry sync reads every file and makes the record anew"
+		return runs.Different, apply.ErrUnowned.Error() + ": " + makesAnew
 	}
 	return runs.Emptied, (&apply.EmptiedError{Target: target, Channel: channel}).Error()
 }
@@ -135,7 +139,7 @@ type examination struct {
 }
 
 func (e *examination) compareTarget(ctx context.Context, target string) (err error) {
-	x, err := apply.Inspect(target, apply.Options{Channel: e.run.Channel, Root: e.a.id.targetOpener(e.run.Target), Now: e.a.o.Now})
+	x, err := e.inspectTarget(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -185,6 +189,19 @@ func (e *examination) compareTarget(ctx context.Context, target string) (err err
 	}
 	x.Checks.Began = began
 	return x.Passed(ctx)
+}
+
+// inspectTarget opens the record of the applied release. It first finishes a commit that no open run continues.
+func (e *examination) inspectTarget(ctx context.Context, target string) (*apply.Inspection, error) {
+	o := e.a.applyOptions(e.t.ctx, e.run, e.t)
+	x, err := apply.Inspect(target, apply.Options{Channel: o.Channel, Root: o.Root, Now: o.Now, OnEvent: o.OnEvent})
+	if !errors.Is(err, apply.ErrUnfinished) {
+		return x, err
+	}
+	if err := apply.Recover(ctx, target, o); err != nil {
+		return nil, err
+	}
+	return apply.Inspect(target, apply.Options{Channel: o.Channel, Root: o.Root, Now: o.Now, OnEvent: o.OnEvent})
 }
 
 // streamEntries streams the applied entries and counts the evidence for the attestation.

@@ -70,6 +70,8 @@ type HaltSite struct {
 	// one has used the site's identity since NewSince and has not confirmed.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	NewSince  time.Time `json:"new_process_since,omitzero"`
+	// Contested names the two machines that use the site's identity: no stop there is proven.
+	Contested string `json:"contested,omitempty"`
 	// MovesUntil is present if an agent without a valid identity may move content until then: it was revoked, or
 	// enrolled in FormerDomain before the configuration moved or removed the site. It confirms nothing.
 	MovesUntil   time.Time `json:"moves_until,omitzero"`
@@ -106,9 +108,10 @@ type Order struct {
 	Channel   string              `json:"channel"`
 	Number    trust.ReleaseNumber `json:"release"`
 	Start     uint64              `json:"start"`
-	Connected bool                `json:"connected"`        // false: the run starts when the site reconnects
-	Opens     time.Time           `json:"opens,omitzero"`   // when the site's next window opens; absent: the run may start now
-	Halted    string              `json:"halted,omitempty"` // the halt order that keeps the run from starting
+	Connected bool                `json:"connected"`           // false: the run starts when the site reconnects
+	Opens     time.Time           `json:"opens,omitzero"`      // when the site's next window opens; absent: the run may start now
+	Halted    string              `json:"halted,omitempty"`    // the halt order that keeps the run from starting
+	Contested string              `json:"contested,omitempty"` // names the two machines that use the site's identity; no result of the run counts
 }
 
 // LimitRequest changes how fast sites move.

@@ -194,9 +194,9 @@ type Inspection struct {
 	cats   []*scan.CatalogueReader
 }
 
-// Inspect locks a target for this process. It uses only Channel, Now and Root of the options. It returns
-// [ErrNothingApplied] if there is no record of a release, and [ErrUnfinished] if a [Run] must first finish an
-// interrupted commit.
+// Inspect locks a target for this process. It uses only Channel, Now, Root and OnEvent of the options. It returns
+// [ErrNothingApplied] if there is no record of a release, scan.ErrCorrupt if that was damaged and is now set aside, and
+// [ErrUnfinished] if [Recover] or a [Run] must first finish an interrupted commit.
 func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
 	found, err := findTarget(target)
@@ -225,6 +225,9 @@ func (x *Inspection) openApplied() error {
 		return err
 	}
 	cat, err := x.target.openRecords(catalogueName)
+	if errors.Is(err, scan.ErrCorrupt) {
+		return errors.Join(err, x.target.setAside(catalogueName, err))
+	}
 	if err != nil {
 		return err
 	}

@@ -177,6 +177,9 @@ func (c *Console) haltOrders(r *request, sites []query.SiteStatus, all bool) (ou
 				o.Waiting++
 			case !s.Enrolled:
 				row.Mark, row.Note = mark{"square", "none", "not enrolled"}, "no agent of this site can move content"
+			case s.Contested != "":
+				row.Mark, row.Note = mark{"diamond", "bad", "not proven"}, "two machines use the identity of this site, and either may move content"
+				o.Waiting++
 			case !s.Stopped.IsZero():
 				row.Mark, row.After = mark{"octagon", "good", "stopped"}, max(0, s.Stopped.Sub(v.At))
 				o.Confirmed++

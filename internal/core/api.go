@@ -104,6 +104,8 @@ type Order struct {
 	Opens time.Time `json:"opens,omitzero"`
 	// Halted is the halt order that keeps the run from starting. Empty: none.
 	Halted string `json:"halted,omitempty"`
+	// Contested names the two machines that use the site's identity: no result of the run counts. Empty: one machine uses it.
+	Contested string `json:"contested,omitempty"`
 }
 
 // Health reports whether the Core works.

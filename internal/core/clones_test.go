@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -100,7 +103,29 @@ func TestClonedSite(t *testing.T) {
 	if proven() {
 		t.Error("a stop is proven at a contested site")
 	}
-	if places, err := w.core.Query.Where(t.Context(), "package", "a.txt"); err != nil || places[1].Current || !places[1].Verified.IsZero() {
+	if list, err := w.core.Halts.List(t.Context(), false); err != nil || list[0].Sites[0].Contested != text {
+		t.Errorf("the halt of a contested site: %+v, %v", list, err)
+	}
+	run() // it ends verified, says the site
+	if list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Channel: "package", Limit: 1}); err != nil || len(list) != 1 || list[0].State != runs.Failed || !strings.Contains(list[0].Cause, "two machines") {
+		t.Errorf("a run of a contested site: %+v, %v", list, err)
+	}
+	var sent []core.Event
+	order := func() ([]core.Order, error) {
+		return w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "osaka"}, Full: true})
+	}
+	err := w.core.Orders.Follow(t.Context(), fleet.Scope{Site: "osaka"}, order, func([]core.Order) error { return nil }, func(ev core.Event) error {
+		sent = append(sent, ev)
+		return nil
+	})
+	var contest *core.ContestedError
+	if !errors.As(err, &contest) || len(sent) != 1 || sent[0].Kind != core.NotStarted || !strings.Contains(contest.Remedy(), "site confirm osaka") {
+		t.Errorf("a check of a contested site: %v, %+v", err, sent)
+	}
+	if ch := w.channel("osaka", "package"); ch.State != "contested" || ch.Waiting != nil || len(ch.Reasons) == 0 || ch.Reasons[0].What != "contested" {
+		t.Errorf("%+v", ch)
+	}
+	if places, err := w.core.Query.Where(t.Context(), "package", "a.txt"); err != nil || places[1].State != "contested" || places[1].Cause != text || places[1].Current || !places[1].Verified.IsZero() {
 		t.Errorf("%+v, %v", places, err)
 	}
 	if s, err := w.core.Query.Status(t.Context()); err != nil || s.Current != 0 {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"nightferry/internal/fleet"
@@ -9,6 +10,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
+	"nightferry/internal/wire"
 )
 
 const (
@@ -40,13 +42,29 @@ type follower struct {
 	why    func(context.Context, *awaited) string
 	halted func(*awaited) *halt.Order // the halt order that stops a run, or nil
 	send   func(Event) error
-	err    error // *halt.Error, once a halt order has ended the wait for a run
+	err    error // why a run is not awaited: *halt.Error or *ContestedError
+
+	contested func(*awaited) string // names the two machines that use the site's identity; empty: one does
 }
+
+// ContestedError means that an ordered run proves nothing, because two machines use the identity of its site.
+type ContestedError struct {
+	Site string
+	Text string // names the two machines
+}
+
+func (e *ContestedError) Error() string {
+	return fmt.Sprintf("the identity of site %s is contested: %s", e.Site, e.Text)
+}
+
+// Remedy tells how to settle it.
+func (e *ContestedError) Remedy() string { return query.ContestRemedy(e.Site) }
 
 // Follow calls order, which gives orders to the sites of a scope, passes
 // them to ordered, and sends the events of the runs of connected sites that obey
 // until each has ended. After some seconds without a start it sends why. A run
-// that a halt order stops is not awaited: the result is a *halt.Error then.
+// that a halt order stops is not awaited: the result is a *halt.Error then. Nor is a run of a contested site, whose
+// reports prove nothing: the result is a *ContestedError then.
 func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
 	before, err := q.query.LastRuns(ctx, scope)
 	if err != nil {
@@ -61,9 +79,10 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 	if err := ordered(append([]Order{}, orders...)); err != nil {
 		return err
 	}
-	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: q.newestRun, why: q.whyWaiting, halted: q.haltOf}
+	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: q.newestRun, why: q.whyWaiting, halted: q.haltOf,
+		contested: func(x *awaited) string { return q.fleet.contestOf(wire.Address{Domain: x.Domain, Site: x.Site}) }}
 	for _, o := range orders {
-		if !o.Connected || o.Number == 0 {
+		if !o.Connected && o.Contested == "" || o.Number == 0 {
 			continue
 		}
 		x := &awaited{Order: o}
@@ -82,7 +101,7 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 }
 
 func (f *follower) runFollow(ctx context.Context, look, silent <-chan time.Time) error {
-	if err := f.dropHalted(); err != nil {
+	if err := f.dropVain(); err != nil {
 		return err
 	}
 	for len(f.open) > 0 {
@@ -104,20 +123,48 @@ func (f *follower) runFollow(ctx context.Context, look, silent <-chan time.Time)
 	return f.err
 }
 
-// dropHalted ends the wait for runs that a halt order keeps from starting.
-func (f *follower) dropHalted() error {
+// dropVain ends the wait for runs that a halt order keeps from starting, and for those of contested sites.
+func (f *follower) dropVain() error {
 	for k, x := range f.open {
+		if dropped, err := f.dropContested(k, x); err != nil || dropped {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		o := f.halted(x)
 		if o == nil || x.run != "" {
 			continue
 		}
 		delete(f.open, k)
-		f.err = &halt.Error{Order: *o}
-		if err := f.send(Event{Kind: NotStarted, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: f.err.Error()}); err != nil {
+		stopped := &halt.Error{Order: *o}
+		f.fail(stopped)
+		if err := f.send(Event{Kind: NotStarted, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: stopped.Error()}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dropContested ends the wait for a run if its site is contested, and reports whether it is.
+func (f *follower) dropContested(k [2]string, x *awaited) (bool, error) {
+	text := f.contested(x)
+	if text == "" {
+		return false, nil
+	}
+	delete(f.open, k)
+	f.fail(&ContestedError{x.Site, text})
+	if x.run != "" {
+		return true, nil
+	}
+	return true, f.send(Event{Kind: NotStarted, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: "contested: " + text})
+}
+
+// fail keeps why a run is not awaited. That a site is contested is more important than a halt order.
+func (f *follower) fail(err error) {
+	if _, contested := f.err.(*ContestedError); !contested {
+		f.err = err
+	}
 }
 
 // handleEvent sends an event of an awaited channel. A run that was under way before
@@ -133,9 +180,12 @@ func (f *follower) handleEvent(ev Event) error {
 		x.run = ev.Run
 	case ev.Kind == RunProgressed: // also of a run that must end first, so that its cause is seen
 	case ev.Kind == RunEnded && ev.Run == x.run && x.run != "":
+		if dropped, err := f.dropContested(k, x); dropped {
+			return err // its end is not shown, as it proves nothing
+		}
 		delete(f.open, k)
 		if o := f.halted(x); o != nil && ev.Ended != nil && ev.Ended.State == runs.Stopped {
-			f.err = &halt.Error{Order: *o}
+			f.fail(&halt.Error{Order: *o})
 		}
 	default:
 		return nil
@@ -166,7 +216,7 @@ func (f *follower) readMissed(ctx context.Context) error {
 			}
 		}
 	}
-	return f.dropHalted()
+	return f.dropVain()
 }
 
 // sendReasons sends why nothing has started, once for each reason.

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ import (
 func following(events <-chan Event, send func(Event) error, orders ...*awaited) *follower {
 	f := &follower{open: map[[2]string]*awaited{}, events: events, send: send,
 		last: func(context.Context, *awaited) (*ledger.Run, error) { return nil, nil }, why: func(context.Context, *awaited) string { return "" },
-		halted: func(*awaited) *halt.Order { return nil }}
+		halted: func(*awaited) *halt.Order { return nil }, contested: func(*awaited) string { return "" }}
 	for _, o := range orders {
 		o.Channel = "package"
 		f.open[[2]string{o.Site, o.Channel}] = o
@@ -137,4 +138,40 @@ func TestFollowEndsAtAHalt(t *testing.T) {
 			t.Error(d)
 		}
 	})
+}
+
+// TestFollowEndsAtAContest: a run of a site that is contested before it starts, or at its end, is not awaited, and its end is
+// not shown. A halt order does not hide that.
+func TestFollowEndsAtAContest(t *testing.T) {
+	var got []string
+	contested := map[string]bool{"osaka": true}
+	events := make(chan Event, 3)
+	f := following(events, func(e Event) error {
+		got = append(got, string(e.Kind)+" "+e.Site)
+		contested["lima"] = e.Kind == RunStarted && e.Site == "lima" || contested["lima"]
+		return nil
+	}, &awaited{Order: Order{Site: "osaka"}}, &awaited{Order: Order{Site: "lima"}}, &awaited{Order: Order{Site: "porto"}})
+	f.contested = func(x *awaited) string {
+		if contested[x.Site] {
+			return "two machines"
+		}
+		return ""
+	}
+	f.halted = func(x *awaited) *halt.Order {
+		if x.Site == "porto" {
+			return &halt.Order{Scope: halt.All}
+		}
+		return nil
+	}
+	events <- Event{Kind: RunStarted, Site: "lima", Channel: "package", Run: "lima"}
+	events <- Event{Kind: RunEnded, Site: "lima", Channel: "package", Run: "lima", Ended: &ledger.Run{State: runs.Verified}}
+	err := f.runFollow(t.Context(), nil, nil)
+	var contest *ContestedError
+	if !errors.As(err, &contest) || contest.Text != "two machines" || contest.Remedy() == "" {
+		t.Errorf("got %v, want that a site is contested", err)
+	}
+	slices.Sort(got)
+	if d := cmp.Diff([]string{"not_started osaka", "not_started porto", "started lima"}, got); d != "" {
+		t.Error(d)
+	}
 }

@@ -73,6 +73,8 @@ type HaltSite struct {
 	// has used the site's identity since NewSince and has not confirmed.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	NewSince  time.Time `json:"new_process_since,omitzero"`
+	// Contested names the two machines that use the site's identity: no stop there is proven. Empty: one machine uses it.
+	Contested string `json:"contested,omitempty"`
 	// MovesUntil is when the last URL of an agent without a valid identity ends at the latest; zero: there is no such
 	// agent. It was revoked, or the configuration has moved or removed its site. It obeys the store's orders that name
 	// its own domain, FormerDomain, and confirms nothing.

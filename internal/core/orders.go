@@ -97,7 +97,7 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 			if _, ok := ch.Requests[desired.Key{Address: a, Channel: d.Channel}]; !ok {
 				continue
 			}
-			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected}
+			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected, Contested: q.fleet.contestOf(a)}
 			if !r.Now {
 				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wallTime())
 			}

@@ -30,7 +30,7 @@ func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
 		Now: c.o.Now, Wall: c.clock.wallTime, Calendar: c.clock.motion.At,
 		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },
-		GaveNonce: c.storage.gaveNonce, PanicSite: panicSite,
+		GaveNonce: c.storage.gaveNonce, Contested: c.fleet.isContested, PanicSite: panicSite,
 	}), r
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -298,7 +299,7 @@ func (s *sites) haltSite(at *fleet.Site) (HaltSite, process, *wire.Stop) {
 	x := s.siteOf(wire.Address{Domain: at.Domain, Site: at.Name})
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heardLately(x)}, x.process, x.local
+	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heardLately(x), Contested: x.contest()}, x.process, x.local
 }
 
 // heardLately reports whether a site was heard lately; x is locked.
@@ -316,12 +317,23 @@ func (s *sites) isConnected(a wire.Address) bool {
 
 // isContested reports whether two machines use the site's identity, so that
 // nothing can be claimed of it.
-func (s *sites) isContested(a wire.Address) bool {
+func (s *sites) isContested(a wire.Address) bool { return s.contestOf(a) != "" }
+
+// contestOf names the two machines that use the site's identity; it is empty if only one does.
+func (s *sites) contestOf(a wire.Address) string {
 	x := s.findSite(a)
 	if x == nil {
-		return false
+		return ""
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.identity != nil && !x.identity.Contested.IsZero()
+	return x.contest()
+}
+
+// contest is contestOf for a locked site.
+func (x *site) contest() string {
+	if x.identity == nil || x.identity.Contested.IsZero() {
+		return ""
+	}
+	return cmp.Or(x.identity.Contest, "two machines use the identity of the site")
 }

@@ -135,8 +135,8 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			case st.Enrolled.IsZero():
 				ch.State = unproven // a site without an identity sends no reports, so it no longer proves anything
 			}
-			if st.Contested != "" {
-				ch.State = stateContested
+			if st.Contested != "" { // what it sends about a run is not known to be so
+				ch.State, ch.Waiting, ch.Progress = stateContested, nil, nil
 			}
 			if ch.lost != nil {
 				ch.Verified = time.Time{} // the proof is of content that is not there now

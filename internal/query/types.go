@@ -108,8 +108,8 @@ type Place struct {
 	Verified time.Time           `json:"verified,omitzero"` // when the site last proved the file; zero also if a later finding refutes that
 	Current  bool                `json:"current"`           // it is the file of the newest release, and no finding contradicts it
 	// State is one of: nothing yet (the site holds no release), absent (its release lacks the
-	// file), current, older, missing, differs, unproven. The last three override the state that
-	// follows from the site's release.
+	// file), current, older, missing, differs, unproven, contested (two machines use the site's
+	// identity). The last four override the state that follows from the site's release.
 	State string    `json:"state"`
 	Found time.Time `json:"found,omitzero"`  // when a run found it missing, different or in doubt
 	Cause string    `json:"cause,omitempty"` // the run's finding, or why nothing is proven

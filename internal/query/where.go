@@ -161,6 +161,10 @@ func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts
 // applyTo withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
 // such.
 func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
+	if x, _ := d.sites.Site(key.Address); x.isContested() {
+		p.State, p.Current, p.Verified, p.Cause = stateContested, false, time.Time{}, x.Identity.Contest
+		return
+	}
 	if f, ok := d.lost[key]; ok && p.Release > 0 {
 		f.Cause += lastProof(h)
 		d.refuteClaim(p, &f)

@@ -18,6 +18,7 @@ func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
 	case f.State == runs.Verified && f.Attestation != nil:
 		t.endIncident(e, kinds.RunFails, e.Channel)
 		t.endIncident(e, kinds.Discrepancy, e.Channel)
+	case t.by.o.Contested(t.at): // its incident says that no run counts
 	case hasFailed(f.State) && hasFailed(t.stateBefore(e)):
 		cause := f.Cause
 		if cause == "" {

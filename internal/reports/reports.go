@@ -76,6 +76,8 @@ type Options struct {
 	Repo     func() trust.RepoID
 	// GaveNonce reports whether the Core issued a nonce to a site for a release.
 	GaveNonce func(a wire.Address, channel string, number trust.ReleaseNumber, nonce []byte) bool
+	// Contested reports whether two machines use the identity of a site, so that nothing that it attests counts.
+	Contested func(a wire.Address) bool
 	// PanicSite returns where the panic that is being recovered from happened.
 	PanicSite func() string
 }

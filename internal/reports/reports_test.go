@@ -48,7 +48,7 @@ func newDesk(t *testing.T) *desk {
 	d.Service = New(Options{
 		Ledger: l, Published: l, Measured: &l.Measurements, Incidents: d.incidents, Notices: d, Releases: releases.New(nil, func() *repo.Repo { return nil }),
 		Now: now, Wall: now, Calendar: func(t time.Time) time.Time { return t }, Fleet: func() *fleet.Fleet { return f },
-		Repo: func() trust.RepoID { return trust.RepoID{} }, GaveNonce: func(wire.Address, string, trust.ReleaseNumber, []byte) bool { return false },
+		Repo: func() trust.RepoID { return trust.RepoID{} }, GaveNonce: func(wire.Address, string, trust.ReleaseNumber, []byte) bool { return false }, Contested: func(wire.Address) bool { return false },
 		PanicSite: func() string { return "" },
 	})
 	return d

@@ -200,6 +200,10 @@ func (t *translator) translateFinish(e *ledger.Event) error {
 		}
 		return nil
 	}
+	if t.by.o.Contested(t.at) { // the incident about its identity is open already
+		f.State, f.Cause = runs.Failed, "the attestation does not count: two machines use the identity of the site"
+		return nil
+	}
 	at, err := t.checkAttestation(e, &v)
 	if err != nil {
 		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
