@@ -89,6 +89,8 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.ratePart(ctx)
 	case "plan":
 		return b.planPart(ctx)
+	case "console":
+		return b.consolePart(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }

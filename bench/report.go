@@ -65,6 +65,7 @@ func render(r *results, quick, direct bool) string {
 	haltReport(&s, r.Halt)
 	rateReport(&s, r.Rate)
 	planReport(&s, r.Plan)
+	consoleReport(&s, r.Console)
 	return s.String()
 }
 

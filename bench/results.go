@@ -25,8 +25,10 @@ type results struct {
 	Halt   *haltResult  // nil: not measured
 	Rate   *rateResult  // nil: not measured
 	Plan   *planResult  // nil: not measured
-	run    string
-	path   string
+	// Console is nil if it was not measured.
+	Console *consoleResult
+	run     string
+	path    string
 }
 
 type toolInfo struct{ Version, Note string }

@@ -13,7 +13,7 @@ import (
 )
 
 // parts are the pieces of the comparison, in the order in which they run.
-var parts = []string{"corpus", "million", "wan", "sparse", "index", "fleet", "halt", "scrub", "rate", "plan"}
+var parts = []string{"corpus", "million", "wan", "sparse", "index", "fleet", "halt", "scrub", "rate", "plan", "console"}
 
 // options are the command-line options.
 type options struct {

@@ -156,5 +156,5 @@ func targets(r *results) []row {
 			return fmt.Sprintf("%d of %d, LIST and HEAD %d", n, budget, listed), n <= budget && listed == 0
 		})
 	}
-	return slices.Concat(rows, fleetTargets(r.Fleet), haltTargets(r.Halt), scrubTargets(r), rateTargets(r.Rate), planTargets(r.Plan))
+	return slices.Concat(rows, fleetTargets(r.Fleet), haltTargets(r.Halt), scrubTargets(r), rateTargets(r.Rate), planTargets(r.Plan), consoleTargets(r.Console))
 }
