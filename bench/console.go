@@ -219,6 +219,9 @@ func (c *consoleCore) fill(ctx context.Context, size consoleSize) (err error) {
 		if _, err := l.Append(ctx, domainOf(site), consoleSite(site), []ledger.Event{e}); err != nil {
 			return err
 		}
+		if err := l.MarkRendered(ctx, e.Run); err != nil { // the Core writes no log file of it
+			return err
+		}
 	}
 	return nil
 }
