@@ -52,7 +52,7 @@ func newAccessCreate(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
-	cmd.Flags().StringVar(&r.Role, "role", "", "`ROLE`: viewer, operator, publisher or admin")
+	cmd.Flags().StringVar(&r.Role, "role", "", "`ROLE`: logs, viewer, operator, publisher or admin")
 	cmd.Flags().StringVar(&r.Domain, "domain", "", "only over the sites of domain `NAME`")
 	cmd.Flags().StringVar(&r.Region, "region", "", "only over the sites of region `NAME`")
 	cmd.Flags().StringVar(&life, "life", "30d", "`DURATION` until it expires, at most 366d")

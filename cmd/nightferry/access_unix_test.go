@@ -14,7 +14,7 @@ func (x *coreBox) grants() {
 	x.t.Helper()
 	t := x.t
 	contains(t, x.fails(2, "access", "create", "Report", "--role", "viewer"), `want 1 to 63 of a-z`)
-	contains(t, x.fails(2, "access", "create", "report", "--role", "boss"), `want viewer, operator, publisher or admin`)
+	contains(t, x.fails(2, "access", "create", "report", "--role", "boss"), `want logs, viewer, operator, publisher or admin`)
 	x.must("access", "create", "report", "--role", "viewer", "-o", "report.token")
 	x.must("access", "create", "night", "--role", "operator", "--domain", "corp", "--life", "2d", "-o", "night.token")
 	x.mode("report.token", 0o600)

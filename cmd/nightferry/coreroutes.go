@@ -19,7 +19,7 @@ import (
 // backend is what the local socket offers: the Core, and the process around it.
 func (d *daemon) backend() api.Backend {
 	c := d.core
-	return api.Backend{Fleet: c.Query, Records: c.Query, Forecast: c.Query, Incidents: c, Alerts: &c.Notifier, Halts: &c.Halts, Orders: &c.Orders, Publisher: &c.Publisher, Members: c.Enrolment,
+	return api.Backend{Fleet: c.Query, Records: c.Query, LogFiles: c.Query, Forecast: c.Query, Incidents: c, Alerts: &c.Notifier, Halts: &c.Halts, Orders: &c.Orders, Publisher: &c.Publisher, Members: c.Enrolment,
 		Secrets: coreVault{c}, Process: process{c, d}, Events: d.events, Tokens: apiTokens{c.Tokens}, Console: consoleDoor{d}, Rights: &c.Rights, Now: d.e.now}
 }
 

@@ -109,7 +109,7 @@ type SecretChange struct {
 // APITokenRequest asks for an API token.
 type APITokenRequest struct {
 	Name   string        `json:"name"`             // for the audit
-	Role   string        `json:"role"`             // viewer, operator, publisher or admin
+	Role   string        `json:"role"`             // logs, viewer, operator, publisher or admin
 	Domain string        `json:"domain,omitempty"` // only over the sites of this domain
 	Region string        `json:"region,omitempty"` // only over the sites of this region
 	Life   clock.Seconds `json:"life_seconds"`     // a minute to 366 days

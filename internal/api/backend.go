@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"nightferry/internal/apitokens"
@@ -19,6 +20,7 @@ import (
 type Backend struct {
 	Fleet     Fleet
 	Records   Records
+	LogFiles  LogFiles
 	Forecast  Forecast
 	Incidents Incidents
 	Alerts    Alerts
@@ -51,6 +53,12 @@ type Records interface {
 	FailingFiles(ctx context.Context, scope fleet.Scope, limit int) ([]ledger.Exception, error)
 	Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error)
 	Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error
+}
+
+// LogFiles reads the log files of runs.
+type LogFiles interface {
+	// OpenLog opens the log file of the run whose id, or whose unique beginning, is id. fs.ErrNotExist: it has none yet.
+	OpenLog(ctx context.Context, id string) (*ledger.Run, io.ReadSeekCloser, error)
 }
 
 // Forecast plans runs, and lists the windows in which they may move.

@@ -23,7 +23,7 @@ func newGuard(b Backend) *guard {
 
 func (g *guard) backend(b Backend) Backend {
 	return Backend{
-		Fleet: guardedFleet{b.Fleet, g}, Records: guardedRecords{b.Records, g}, Forecast: guardedForecast{b.Forecast, g},
+		Fleet: guardedFleet{b.Fleet, g}, Records: guardedRecords{b.Records, g}, LogFiles: guardedLogFiles{b.LogFiles, g}, Forecast: guardedForecast{b.Forecast, g},
 		Incidents: guardedIncidents{b.Incidents, b.Fleet, g}, Alerts: guardedAlerts{b.Alerts, g}, Halts: guardedHalts{b.Halts, g},
 		Orders: guardedOrders{b.Orders, g}, Publisher: guardedPublisher{b.Publisher, g}, Members: guardedMembers{b.Members, g},
 		Secrets: guardedSecrets{b.Secrets, g}, Process: guardedProcess{b.Process, g}, Events: guardedEvents{b.Events, g}, Tokens: guardedTokens{b.Tokens, g}, Console: guardedConsole{b.Console, g}, Rights: b.Rights, Now: b.Now,
@@ -80,8 +80,13 @@ func (g *guard) maySites(ctx context.Context, need rights.Role, what string, q f
 
 // narrow limits a selection to the principal's scope.
 func (g *guard) narrow(ctx context.Context, what string, q fleet.Scope) (fleet.Scope, error) {
+	return g.narrowAs(ctx, rights.Viewer, what, q)
+}
+
+// narrowAs is narrow for what needs another role.
+func (g *guard) narrowAs(ctx context.Context, need rights.Role, what string, q fleet.Scope) (fleet.Scope, error) {
 	n, ok := rights.Of(ctx).Scope.Narrow(q)
-	return n, g.may(ctx, rights.Viewer, what+" "+q.String(), ok)
+	return n, g.may(ctx, need, what+" "+q.String(), ok)
 }
 
 // sees reports whether the principal may see a site. What is of no site, it may see only with a scope without a limit.

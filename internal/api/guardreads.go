@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
@@ -135,7 +137,7 @@ func (g guardedRecords) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledge
 }
 
 func (g guardedRecords) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
-	q, err := g.narrow(ctx, "logs", fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
+	q, err := g.narrowAs(ctx, rights.Logs, "logs", fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
 	if err != nil {
 		return err
 	}
@@ -146,6 +148,26 @@ func (g guardedRecords) Logs(ctx context.Context, f record.Filter, fn func(recor
 		}
 		return fn(l)
 	})
+}
+
+type guardedLogFiles struct {
+	next LogFiles
+	*guard
+}
+
+// OpenLog answers for a log that the principal may not see as for one that does not exist.
+func (g guardedLogFiles) OpenLog(ctx context.Context, id string) (*ledger.Run, io.ReadSeekCloser, error) {
+	if err := g.may(ctx, rights.Logs, "log", true); err != nil {
+		return nil, nil, err
+	}
+	run, f, err := g.next.OpenLog(ctx, id)
+	if run == nil || g.sees(ctx, run.Domain, run.Site) {
+		return run, f, err
+	}
+	if f != nil {
+		err = f.Close()
+	}
+	return nil, nil, errors.Join(fmt.Errorf("run %q: %w", id, ledger.ErrNotFound), err)
 }
 
 type guardedForecast struct {

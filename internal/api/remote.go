@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"net/url"
@@ -97,8 +98,7 @@ func (o *ServerOptions) refuse(w http.ResponseWriter, req *http.Request) {
 	http.Redirect(w, req, to.String(), http.StatusSeeOther)
 }
 
-// servePage answers with a page. Its body is read before, and its answer has to be taken within 30 seconds; a page that
-// streams sets the deadline of each write itself (http.ResponseController).
+// servePage answers with a page. Its body is read before, and each write of its answer has to be taken within 30 seconds.
 func (o *ServerOptions) servePage(w http.ResponseWriter, req *http.Request, pages http.Handler) {
 	rc := http.NewResponseController(w)
 	if req.Body != http.NoBody {
@@ -111,9 +111,24 @@ func (o *ServerOptions) servePage(w http.ResponseWriter, req *http.Request, page
 		_ = rc.SetReadDeadline(time.Time{}) // the next read fails then
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	_ = rc.SetWriteDeadline(o.Now().Add(writeWithin)) // without one, the write only takes longer to fail
-	pages.ServeHTTP(w, req)
+	within := cmp.Or(o.writeWithin, writeWithin)
+	pages.ServeHTTP(patient{w, func() { _ = rc.SetWriteDeadline(o.Now().Add(within)) }}, req) // without one, the write only takes longer to fail
 }
+
+// patient bounds each write of an answer, so that a long one is sent whole to a client that takes it.
+type patient struct {
+	http.ResponseWriter
+	bound func()
+}
+
+// Write implements http.ResponseWriter.
+func (p patient) Write(b []byte) (int, error) {
+	p.bound()
+	return p.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (p patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // protect sets the headers that keep a browser from running, framing or guessing content that the Core did not send. A page may
 // replace Cache-Control.

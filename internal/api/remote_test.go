@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -263,5 +264,33 @@ func TestSlowClients(t *testing.T) {
 		if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusBadRequest {
 			t.Errorf("half of a body: %d %s %v", res.StatusCode, b, err)
 		}
+	}
+}
+
+// deadlines records when the writes of an answer end.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+// SetWriteDeadline is for http.ResponseController.
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+// TestPatient checks that each write of a page is bounded, and not all of its answer: a log of gigabytes takes longer than 30 seconds.
+func TestPatient(t *testing.T) {
+	now := time.Unix(1000, 0)
+	o := ServerOptions{Now: func() time.Time { return now }}
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	o.servePage(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/logs/x/file", nil), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range 2 {
+			now = now.Add(time.Minute)
+			_, _ = w.Write([]byte("x"))
+		}
+	}))
+	if want := []time.Time{time.Unix(1000+60+30, 0), time.Unix(1000+120+30, 0)}; !slices.Equal(w.set, want) || w.Body.String() != "xx" {
+		t.Errorf("the writes of %q end at %v, want %v", w.Body, w.set, want)
 	}
 }

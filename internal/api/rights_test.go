@@ -203,7 +203,7 @@ func TestRights(t *testing.T) {
 	for _, role := range rights.Roles() {
 		fmt.Fprintf(&b, " %s |", role)
 	}
-	b.WriteString("\n| --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	list := Routes(newWorld().backend())
 	for i := range list {
 		r := &list[i]

@@ -37,7 +37,7 @@ func newWorld() *world {
 
 func (w *world) backend() Backend {
 	now := func() time.Time { return time.Unix(0, 0) }
-	return Backend{w, w, w, w, alerts{w}, halts{w}, w, w, w, w, w, happenings{w}, issuer{w}, visits{w}, w, now}
+	return Backend{w, w, nil, w, w, alerts{w}, halts{w}, w, w, w, w, w, happenings{w}, issuer{w}, visits{w}, w, now}
 }
 
 type (

@@ -98,8 +98,8 @@ func (s *Service) Issue(ctx context.Context, r Request) (text string, t ledger.A
 	switch {
 	case !namePattern.MatchString(r.Name):
 		return "", t, &InvalidError{fmt.Sprintf("name %q: want 1 to 63 of a-z, 0-9, dot, dash and underscore", r.Name)}
-	case r.Role < rights.Viewer || r.Role > rights.Admin:
-		return "", t, &InvalidError{"want a role: viewer, operator, publisher or admin"}
+	case r.Role < rights.Logs || r.Role > rights.Admin:
+		return "", t, &InvalidError{"want a role: logs, viewer, operator, publisher or admin"}
 	case r.Life < minLife || r.Life > maxLife:
 		return "", t, &InvalidError{fmt.Sprintf("life %s: want %s to %s", r.Life, minLife, maxLife)}
 	}

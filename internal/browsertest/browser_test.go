@@ -35,7 +35,7 @@ var axe string
 // screens are a URL of each screen, and the name of its picture.
 var screens = []struct{ name, path string }{
 	{"tonight", "/"}, {"forecast-hour", "/?at=9h"}, {"wall", "/?wall=1"}, {"live", "/live"}, {"sites", "/sites"}, {"site", "/sites/milano"}, {"halt", "/halt?scope=region&value=ap"},
-	{"proof", "/halt/3f9a2100000000000000000000000000"}, {"where", "/where?path=package/tools/setup.exe"}, {"incidents", "/incidents"}, {"runs", "/runs"}, {"run", ""}, {"releases", "/releases"}, {"forecast", "/forecast?days=3"}, {"audit", "/audit"}, {"refused", "/nowhere"},
+	{"proof", "/halt/3f9a2100000000000000000000000000"}, {"where", "/where?path=package/tools/setup.exe"}, {"incidents", "/incidents"}, {"runs", "/runs"}, {"run", ""}, {"releases", "/releases"}, {"forecast", "/forecast?days=3"}, {"audit", "/audit"}, {"logs", "/logs?domain=plant"}, {"log", ""}, {"refused", "/nowhere"},
 }
 
 // serve serves the console over a fleet to a principal, with the events of the contract.
@@ -161,8 +161,11 @@ func TestScreens(t *testing.T) {
 	}{{"dark", "dark", 1280, 900}, {"light", "light", 1280, 900}, {"zoom", "dark", 640, 450}, {"phone", "light", 375, 800}} {
 		b.do(t, theme(look.theme), emulation.SetDeviceMetricsOverride(look.width, look.height, 1, false))
 		for _, s := range screens {
-			if s.name == "run" {
+			switch s.name {
+			case "run":
 				s.path = "/runs/" + w.RunList[5].ID.String()
+			case "log":
+				s.path = "/logs/" + runOf(w, "milano")
 			}
 			what := s.name + ", " + look.name
 			var wide bool
@@ -270,7 +273,7 @@ func TestHostileLayout(t *testing.T) {
 	b := open(t)
 	for _, width := range []int64{1280, 375} {
 		b.do(t, emulation.SetDeviceMetricsOverride(width, 800, 1, false))
-		for _, path := range []string{"/", "/live", "/sites", "/incidents", "/halt", "/runs", "/releases", "/forecast", "/audit", "/where?path=x"} {
+		for _, path := range []string{"/", "/live", "/sites", "/incidents", "/halt", "/runs", "/releases", "/forecast", "/audit", "/logs", "/where?path=x"} {
 			var wide bool
 			b.do(t, chromedp.Navigate(url+path), chromedp.WaitVisible("h1", chromedp.ByQuery), chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth`, &wide))
 			if wide {

@@ -63,7 +63,7 @@ func (b *builder) buildGrant(key string, f *grantFile, fl *fleet.Fleet) (g Grant
 		g.Value = *f.Value
 	}
 	if f.Role == nil {
-		b.reportBad(key+".role", "it is missing: want viewer, operator, publisher or admin")
+		b.reportBad(key+".role", "it is missing: want logs, viewer, operator, publisher or admin")
 	} else {
 		var err error
 		if g.Role, err = rights.ParseRole(*f.Role); err != nil {

@@ -49,19 +49,12 @@ func (c *Console) allRoutes() map[string]func(*request) (*page, error) {
 		"GET /halt": c.haltPage, "GET /halt/{order}": c.haltProof, "POST /halt": c.postHalt, "POST /resume": c.postResume,
 		"GET /incidents": c.incidents, "POST /incidents": c.postIncident,
 		"GET /runs": c.runs, "GET /runs/{id}": c.run, "GET /releases": c.releases, "GET /forecast": c.forecast, "GET /audit": c.audit,
+		"GET /logs": c.logs, "GET /logs/{id}": c.log, "GET /logs/{id}/file": c.logFile,
 	}
 }
 
 // Routes returns the patterns of all pages and forms.
 func Routes() []string { return slices.Sorted(maps.Keys((&Console{}).allRoutes())) }
-
-// has reports whether there is a page at a path.
-func (c *Console) has(path string) bool {
-	if path == "/" {
-		path = "/{$}"
-	}
-	return c.routes["GET "+path] != nil
-}
 
 // policy lets a page load content of this server only. No page may frame it, and no form leaves it.
 const policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"

@@ -19,7 +19,7 @@ import (
 // targets are a URL of each page, with the names of a world in it.
 func targets(w *consoletest.World) []string {
 	out := []string{"/", "/?at=-6h", "/?at=9h", "/?wall=1", "/?region=" + consoletest.Texts[0], "/nowhere/" + "%3Cscript%3E"}
-	out = append(out, "/live", "/where", "/sites", "/incidents", "/incidents?all=true", "/halt", "/halt?all=true", "/halt?scope=all", "/runs", "/releases", "/forecast?days=7", "/audit")
+	out = append(out, "/live", "/where", "/sites", "/incidents", "/incidents?all=true", "/halt", "/halt?all=true", "/halt?scope=all", "/runs", "/releases", "/forecast?days=7", "/audit", "/logs", "/logs?days=400")
 	for _, h := range w.HaltList {
 		out = append(out, "/halt/"+h.Order.String())
 	}
@@ -27,10 +27,10 @@ func targets(w *consoletest.World) []string {
 		out = append(out, sitePath(s.Site), link("/halt", "scope", "site "+s.Site))
 	}
 	for _, r := range w.RunList[:20] {
-		out = append(out, "/runs/"+r.ID.String(), "/runs/"+r.ID.String()+"?outcome=failed")
+		out = append(out, "/runs/"+r.ID.String(), "/runs/"+r.ID.String()+"?outcome=failed", "/logs/"+r.ID.String())
 	}
 	for _, text := range consoletest.Texts {
-		out = append(out, link("/where", "path", text), link("/runs", "site", text), link("/runs", "after", text), link("/audit", "who", text), link("/halt", "scope", text, "value", text), link("/sites", "state", text), "/runs/"+url.PathEscape(text), sitePath(text),
+		out = append(out, link("/where", "path", text), link("/runs", "site", text), link("/runs", "after", text), link("/audit", "who", text), link("/logs", "site", text), "/logs/"+url.PathEscape(text), link("/logs/"+w.RunList[0].ID.String(), "text", text, "outcome", text), link("/halt", "scope", text, "value", text), link("/sites", "state", text), "/runs/"+url.PathEscape(text), sitePath(text),
 			link("/", "at", text), link("/", "state", text), link("/", "domain", text))
 	}
 	return out

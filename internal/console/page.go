@@ -38,7 +38,7 @@ type page struct {
 	Status   int    // 0: 200
 
 	redirect string // path; instead of a page
-	raw      func(w http.ResponseWriter)
+	raw      func(w http.ResponseWriter, r *request)
 }
 
 // frame surrounds each page: header, navigation and footer.
@@ -48,6 +48,7 @@ type frame struct {
 	Main      template.HTML
 	Who       rights.Principal
 	SignOut   string
+	MayHalt   bool
 	Halts     int // active orders
 	Incidents int
 	Nav       []navLink
@@ -169,7 +170,7 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 	case out.page.redirect != "":
 		http.Redirect(w, req, out.page.redirect, http.StatusSeeOther)
 	case out.page.raw != nil:
-		out.page.raw(w)
+		out.page.raw(w, r)
 	default:
 		c.write(w, r, out)
 	}
@@ -215,11 +216,7 @@ func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
 	if r.who.Role >= rights.Viewer {
 		f.Halts, f.Incidents = c.counts(r)
 	}
-	for _, l := range [][2]string{{"/", "Tonight"}, {"/live", "Live"}, {"/sites", "Sites"}, {"/where", "Where"}, {"/incidents", "Incidents"}, {"/runs", "Runs"}, {"/releases", "Releases"}, {"/forecast", "Forecast"}, {"/logs", "Logs"}, {"/audit", "Audit"}} {
-		if c.has(l[0]) {
-			f.Nav = append(f.Nav, navLink{l[0], l[1], l[0] == r.URL.Path || l[0] != "/" && strings.HasPrefix(r.URL.Path, l[0]+"/")})
-		}
-	}
+	f.addNav(r)
 	var b bytes.Buffer
 	if err := c.pages["error"].ExecuteTemplate(&b, "frame.html", f); err != nil {
 		http.Error(w, "the page cannot be rendered", http.StatusInternalServerError)
@@ -244,6 +241,26 @@ func (c *Console) write(w http.ResponseWriter, r *request, out *rendered) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(text) // the client has gone
+}
+
+// navigation are the links of the header, with the role and the scope that their pages need.
+var navigation = []struct {
+	path, name string
+	need       rights.Role
+	all        bool
+}{
+	{"/", "Tonight", rights.Viewer, false}, {"/live", "Live", rights.Viewer, false}, {"/sites", "Sites", rights.Viewer, false}, {"/where", "Where", rights.Viewer, false}, {"/incidents", "Incidents", rights.Viewer, false},
+	{"/runs", "Runs", rights.Viewer, false}, {"/releases", "Releases", rights.Viewer, false}, {"/forecast", "Forecast", rights.Viewer, false}, {"/logs", "Logs", rights.Logs, false}, {"/audit", "Audit", rights.Viewer, true},
+}
+
+// addNav offers the pages that the principal may see.
+func (f *frame) addNav(r *request) {
+	f.MayHalt = r.may(rights.Viewer) // the page shows the active orders, too
+	for _, l := range navigation {
+		if r.may(l.need) && (!l.all || r.who.Scope.All()) {
+			f.Nav = append(f.Nav, navLink{l.path, l.name, l.path == r.URL.Path || l.path != "/" && strings.HasPrefix(r.URL.Path, l.path+"/")})
+		}
+	}
 }
 
 // counts are the active halt orders and the open incidents, for the frame. They are 0 if they cannot be read: the

@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
+	"nightferry/internal/rights"
 )
 
 // reach is how far the page looks back and ahead.
@@ -117,6 +118,9 @@ func (r *request) moment(now time.Time) (time.Time, error) {
 }
 
 func (c *Console) tonight(r *request) (*page, error) {
+	if r.who.Role == rights.Logs {
+		return &page{redirect: "/logs"}, nil
+	}
 	n, err := c.nightOf(r)
 	if err != nil {
 		return nil, err

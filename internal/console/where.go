@@ -152,7 +152,7 @@ func (c *Console) whereCSV(r *request) (*page, error) {
 
 // csvPage is a table as a file. A cell that a spreadsheet would take for a formula gets an apostrophe in front.
 func csvPage(name string, rows [][]string) *page {
-	return &page{raw: func(w http.ResponseWriter) {
+	return &page{raw: func(w http.ResponseWriter, _ *request) {
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 		w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
 		out := csv.NewWriter(w)

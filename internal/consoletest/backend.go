@@ -1,7 +1,11 @@
 package consoletest
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -145,14 +149,43 @@ func (v view) Deeds(_ ctx, f ledger.DeedFilter) (out []ledger.Deed, err error) {
 }
 
 // Logs implements api.Records.
-func (v view) Logs(_ ctx, _ record.Filter, fn func(record.Log) error) error {
-	for _, r := range v.w.RunList[:8] {
+func (v view) Logs(_ ctx, f record.Filter, fn func(record.Log) error) error {
+	for _, r := range v.w.RunList {
+		if r.Finished.IsZero() || f.Domain != "" && f.Domain != r.Domain || f.Site != "" && f.Site != r.Site || f.Channel != "" && f.Channel != r.Channel || !strings.HasPrefix(r.ID.String(), f.Run) {
+			continue
+		}
 		if err := fn(record.Log{Path: r.Site + "/" + r.ID.String() + ".ndjson", Size: 12_345, Place: record.Place{Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Date: r.Started}}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// OpenLog implements api.LogFiles.
+func (v view) OpenLog(_ ctx, id string) (*ledger.Run, io.ReadSeekCloser, error) {
+	for _, r := range v.w.RunList {
+		if !strings.HasPrefix(r.ID.String(), id) {
+			continue
+		}
+		if r.Finished.IsZero() {
+			return &r, nil, fmt.Errorf("run %s: its log file is not written yet: %w", r.ID, fs.ErrNotExist)
+		}
+		var b bytes.Buffer
+		lines := json.NewEncoder(&b)
+		_ = lines.Encode(record.Header{Version: record.Version, Run: r.ID.String(), Domain: r.Domain, Site: r.Site, Channel: r.Channel})
+		for _, f := range v.w.Files {
+			_ = lines.Encode(f) // into memory
+		}
+		_ = lines.Encode(record.End{State: r.State, Lines: int64(len(v.w.Files))})
+		return &r, openLog{bytes.NewReader(b.Bytes())}, nil
+	}
+	return nil, nil, fmt.Errorf("run %q: %w", id, ledger.ErrNotFound)
+}
+
+// openLog is a log in memory.
+type openLog struct{ *bytes.Reader }
+
+func (openLog) Close() error { return nil }
 
 // Plan implements api.Forecast.
 func (v view) Plan(_ ctx, r query.PlanRequest) (*query.NightPlan, error) {

@@ -291,7 +291,7 @@ func (w *World) did(format string, args ...any) {
 // Backend returns the world as the console wants it.
 func (w *World) Backend() api.Backend {
 	v := view{w}
-	return api.Backend{Fleet: v, Records: v, Forecast: v, Incidents: v, Alerts: w, Halts: halts{w}, Orders: v, Publisher: w, Members: w, Secrets: w, Process: w,
+	return api.Backend{Fleet: v, Records: v, LogFiles: v, Forecast: v, Incidents: v, Alerts: w, Halts: halts{w}, Orders: v, Publisher: w, Members: w, Secrets: w, Process: w,
 		Events: events{w}, Tokens: tokens{w}, Rights: v, Now: w.now}
 }
 

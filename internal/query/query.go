@@ -5,6 +5,7 @@ package query
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"nightferry/internal/fleet"
@@ -93,6 +94,7 @@ type Newest interface {
 type Logs interface {
 	List(f record.Filter, fn func(record.Log) error) error
 	Scan(path string, fn func(record.File) error) (record.Header, record.End, error)
+	Open(path string) (io.ReadSeekCloser, error)
 }
 
 // RunLog names what a run did with each file. *reports.Renderer is one.

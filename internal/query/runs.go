@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"path"
 	"time"
 
@@ -152,6 +154,19 @@ func (v *Service) allLines(ctx context.Context, run *ledger.Run, log string, fn 
 		}
 	}
 	return nil
+}
+
+// OpenLog opens the log file of a run. id may be a unique prefix. A run that has not ended has no log: fs.ErrNotExist.
+func (v *Service) OpenLog(ctx context.Context, id string) (*ledger.Run, io.ReadSeekCloser, error) {
+	run, err := v.findRun(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if run.Rendered.IsZero() {
+		return run, nil, fmt.Errorf("run %s: its log file is not written yet: %w", run.ID, fs.ErrNotExist)
+	}
+	f, err := v.o.Logs.Open(logPath(run))
+	return run, f, err
 }
 
 // Logs lists log files. Paths are relative to LogsDir.

@@ -29,6 +29,15 @@ func (l *Logs) Scan(path string, fn func(File) error) (h Header, e End, err erro
 	return h, e, nil
 }
 
+// Open opens a log.
+func (l *Logs) Open(path string) (io.ReadSeekCloser, error) {
+	f, err := l.root.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	return f, nil
+}
+
 func scanLog(r io.Reader, fn func(File) error) (h Header, e End, err error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 64<<10), maxLine)

@@ -15,16 +15,17 @@ type Role uint8
 
 // Roles. The zero role may do nothing.
 const (
-	Viewer    Role = 1 + iota // reads
+	Logs      Role = 1 + iota // reads log files
+	Viewer                    // reads everything else, too
 	Operator                  // halts, resumes, requests syncs and checks, limits rates, handles incidents
 	Publisher                 // publishes
 	Admin                     // admits and revokes sites, changes secrets and the configuration
 )
 
-var names = [...]string{"none", "viewer", "operator", "publisher", "admin"}
+var names = [...]string{"none", "logs", "viewer", "operator", "publisher", "admin"}
 
 // Roles lists them, the weakest first.
-func Roles() []Role { return []Role{Viewer, Operator, Publisher, Admin} }
+func Roles() []Role { return []Role{Logs, Viewer, Operator, Publisher, Admin} }
 
 func (r Role) String() string {
 	if int(r) < len(names) {
@@ -40,7 +41,7 @@ func ParseRole(s string) (Role, error) {
 			return r, nil
 		}
 	}
-	return 0, fmt.Errorf("role %q: want viewer, operator, publisher or admin", s)
+	return 0, fmt.Errorf("role %q: want logs, viewer, operator, publisher or admin", s)
 }
 
 // Scope limits a principal to the sites of a domain, or of a region. The zero scope is all sites.
