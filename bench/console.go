@@ -18,9 +18,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nkeys"
-
 	"nightferry/internal/api"
+	"nightferry/internal/bus"
 	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
@@ -186,11 +185,7 @@ func (c *consoleCore) fill(ctx context.Context, size consoleSize) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	for i := range size.Sites {
-		key, err := nkeys.CreateUser()
-		if err != nil {
-			return fmt.Errorf("make a key: %w", err)
-		}
-		public, err := key.PublicKey()
+		_, public, err := bus.NewIdentity()
 		if err != nil {
 			return fmt.Errorf("make a key: %w", err)
 		}
@@ -240,7 +235,7 @@ func (c *consoleCore) signIn(ctx context.Context) (*http.Client, error) {
 	}
 	// The Core has made its certificate itself. This measures time, and the secret of the link is of this run alone.
 	browser := &http.Client{Jar: jar, Transport: &http.Transport{DisableCompression: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // as the comment says
-	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the first page is measured later
+	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }                                                                    // the first page is measured later
 	link, err := url.Parse(strings.TrimSpace(string(out)))
 	if err != nil {
 		return nil, fmt.Errorf("read the console link: %w", err)
