@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/gzhttp"
+
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
@@ -74,7 +76,7 @@ func New(o Options) http.Handler {
 			return nil, &api.Error{Code: "absent", Message: "there is no page " + r.URL.Path, Fix: "the links above lead to all pages"}
 		})
 	})
-	return bounded(mux)
+	return bounded(gzhttp.GzipHandler(mux))
 }
 
 const maxForm = 64 << 10 // bytes of a POST

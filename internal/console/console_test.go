@@ -1,12 +1,15 @@
 package console
 
 import (
+	"compress/gzip"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
+	"nightferry/internal/consoletest"
 	"nightferry/internal/rights"
 )
 
@@ -39,4 +42,26 @@ func post(t *testing.T, h http.Handler, target string, form url.Values) *httptes
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	h.ServeHTTP(out, r)
 	return out
+}
+
+// TestPagesAreCompressed checks that a page takes a fraction of its bytes on the line, for a client that accepts that.
+func TestPagesAreCompressed(t *testing.T) {
+	h := as(anna, New(Options{Backend: consoletest.New().Backend()}))
+	plain := get(t, h, "/")
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.Header.Set("Accept-Encoding", "gzip")
+	out := httptest.NewRecorder()
+	h.ServeHTTP(out, r)
+	sent := out.Body.Len()
+	z, err := gzip.NewReader(out.Body)
+	if err != nil {
+		t.Fatalf("%v: %v", out.Header(), err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil || len(text) != plain.Body.Len() || sent*3 > len(text) {
+		t.Errorf("%d bytes of %d, %d without compression, %v", sent, len(text), plain.Body.Len(), err)
+	}
+	if plain.Header().Get("Content-Encoding") != "" || plain.Header().Get("Vary") == "" {
+		t.Errorf("%v", plain.Header())
+	}
 }
