@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"nightferry/internal/api"
 	"nightferry/internal/config"
@@ -46,8 +47,12 @@ func certificateOf(c *config.Config, authority *core.Door, e *env) func() (*tls.
 // serveConsole answers until ctx ends.
 func (d *daemon) serveConsole(ctx context.Context, x remoteDoor, o api.ServerOptions) error {
 	o.Sessions = d.core.SignIn
-	o.Pages = console.New(console.Options{Backend: d.backend(), Explain: told, SignOut: "/signin/out"})
-	return door.Serve(ctx, x.listener, api.Remote(o), x.options)
+	var begun sync.WaitGroup
+	background := func(work func(context.Context)) { begun.Go(func() { work(ctx) }) }
+	o.Pages = console.New(console.Options{Backend: d.backend(), Explain: told, SignOut: "/signin/out", Background: background})
+	err := door.Serve(ctx, x.listener, api.Remote(o), x.options)
+	begun.Wait()
+	return err
 }
 
 // consoleDoor is the door as its clients see it.

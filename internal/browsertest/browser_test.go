@@ -35,7 +35,7 @@ var axe string
 // screens are a URL of each screen, and the name of its picture.
 var screens = []struct{ name, path string }{
 	{"tonight", "/"}, {"forecast-hour", "/?at=9h"}, {"wall", "/?wall=1"}, {"live", "/live"}, {"sites", "/sites"}, {"site", "/sites/milano"}, {"halt", "/halt?scope=region&value=ap"},
-	{"proof", "/halt/3f9a2100000000000000000000000000"}, {"where", "/where?path=package/tools/setup.exe"}, {"incidents", "/incidents"}, {"runs", "/runs"}, {"run", ""}, {"releases", "/releases"}, {"forecast", "/forecast?days=3"}, {"audit", "/audit"}, {"logs", "/logs?domain=plant"}, {"log", ""}, {"refused", "/nowhere"},
+	{"proof", "/halt/3f9a2100000000000000000000000000"}, {"where", "/where?path=package/tools/setup.exe"}, {"incidents", "/incidents"}, {"runs", "/runs"}, {"run", ""}, {"releases", "/releases"}, {"forecast", "/forecast?days=3"}, {"audit", "/audit"}, {"publish", "/publish?channel=package"}, {"logs", "/logs?domain=plant"}, {"log", ""}, {"refused", "/nowhere"},
 }
 
 // serve serves the console over a fleet to a principal, with the events of the contract.
@@ -155,6 +155,7 @@ func TestScreens(t *testing.T) {
 	w := consoletest.New()
 	url := serve(t, w, rights.Principal{Name: "anna", Role: rights.Admin})
 	b := open(t)
+	b.do(t, chromedp.Navigate(url+"/publish?channel=package"), chromedp.Click("form.card button.go", chromedp.ByQuery), chromedp.WaitVisible("#last", chromedp.ByQuery))
 	for _, look := range []struct {
 		name, theme   string
 		width, height int64
@@ -173,6 +174,13 @@ func TestScreens(t *testing.T) {
 			b.do(t, chromedp.Navigate(url+s.path), chromedp.WaitVisible("h1", chromedp.ByQuery), chromedp.Title(&title), chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth`, &wide))
 			if wide {
 				t.Errorf("%s is wider than the window", what)
+			}
+			if look.name == "dark" {
+				var height int
+				b.do(t, chromedp.Evaluate(`document.querySelector(".top").offsetHeight`, &height))
+				if height > 64 {
+					t.Errorf("%s: the header has more than one row: %d pixels", what, height)
+				}
 			}
 			if !strings.HasSuffix(title, " · nightferry") {
 				t.Errorf("%s has the title %q", what, title)

@@ -30,15 +30,18 @@ type Options struct {
 	Explain func(error) *api.Error
 	// SignOut is the path to which a form posts to end the session. Empty: the pages have no such button.
 	SignOut string
+	// Background does work that outlives its request, and ends it with the Core. Nil: it is done within the request.
+	Background func(work func(context.Context))
 }
 
 // Console serves the pages. It is safe for concurrent use.
 type Console struct {
-	o     Options
-	b     api.Backend // guarded
-	pages pages
-	memo  memo
-	speed speeds
+	o         Options
+	b         api.Backend // guarded
+	pages     pages
+	memo      memo
+	speed     speeds
+	publishes publishes
 
 	routes map[string]func(*request) (*page, error)
 }
@@ -51,6 +54,7 @@ func (c *Console) allRoutes() map[string]func(*request) (*page, error) {
 		"GET /halt": c.haltPage, "GET /halt/{order}": c.haltProof, "POST /halt": c.postHalt, "POST /resume": c.postResume,
 		"GET /incidents": c.incidents, "POST /incidents": c.postIncident,
 		"GET /runs": c.runs, "GET /runs/{id}": c.run, "GET /releases": c.releases, "GET /forecast": c.forecast, "GET /audit": c.audit,
+		"GET /publish": c.publish, "POST /publish": c.postPublish, "POST /sessions/end": c.postEnd,
 		"GET /logs": c.logs, "GET /logs/{id}": c.log, "GET /logs/{id}/file": c.logFile,
 	}
 }

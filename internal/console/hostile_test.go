@@ -19,7 +19,7 @@ import (
 // targets are a URL of each page, with the names of a world in it.
 func targets(w *consoletest.World) []string {
 	out := []string{"/", "/?at=-6h", "/?at=9h", "/?wall=1", "/?region=" + consoletest.Texts[0], "/nowhere/" + "%3Cscript%3E"}
-	out = append(out, "/live", "/where", "/sites", "/incidents", "/incidents?all=true", "/halt", "/halt?all=true", "/halt?scope=all", "/runs", "/releases", "/forecast?days=7", "/audit", "/logs", "/logs?days=400")
+	out = append(out, "/live", "/where", "/sites", "/incidents", "/incidents?all=true", "/halt", "/halt?all=true", "/halt?scope=all", "/runs", "/releases", "/forecast?days=7", "/audit", "/publish", "/publish?channel=package", "/logs", "/logs?days=400")
 	for _, h := range w.HaltList {
 		out = append(out, "/halt/"+h.Order.String())
 	}

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"nightferry/internal/api"
+	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/rights"
 )
 
 const (
@@ -42,7 +44,7 @@ func (c *Console) logs(r *request) (*page, error) {
 	if p.Days, err = strconv.Atoi(cmp.Or(r.get("days"), "7")); err != nil || p.Days < 1 || p.Days > 400 {
 		return nil, &api.Error{Code: "usage", Message: "days " + r.get("days") + ": want 1 to 400", Fix: "choose a number of days"}
 	}
-	c.offerLogs(r, p)
+	p.offer(c.b.Rights.Configured(), r.who.Scope)
 	filter := record.Filter{Domain: p.Domain, Site: p.Site, Channel: p.Channel, Since: c.b.Now().AddDate(0, 0, -p.Days)}
 	err = c.b.Records.Logs(r.Context(), filter, func(l record.Log) error {
 		if len(p.List) == maxLogs {
@@ -72,12 +74,11 @@ func (c *Console) logs(r *request) (*page, error) {
 	return &page{Title: "Logs", Template: "logs", Data: p, Live: from == 0, Command: command(args...)}, nil
 }
 
-// offerLogs lists the domains and channels of the sites that the principal may see.
-func (c *Console) offerLogs(r *request, p *logsPage) {
-	f := c.b.Rights.Configured()
+// offer lists the domains and channels of the sites in a principal's scope.
+func (p *logsPage) offer(f *fleet.Fleet, scope rights.Scope) {
 	for i := range f.Sites {
 		s := &f.Sites[i]
-		if r.who.Scope.CoversSite(f, s.Domain, s.Name) {
+		if scope.CoversSite(f, s.Domain, s.Name) {
 			p.Domains = append(p.Domains, s.Domain)
 			p.Zones[s.Name] = s.Zone
 		}
@@ -115,8 +116,8 @@ type logLine struct {
 }
 
 // openLog opens the log of the run that the URL names.
-func (c *Console) openLog(r *request) (*ledger.Run, io.ReadSeekCloser, error) {
-	run, f, err := c.b.LogFiles.OpenLog(r.Context(), r.PathValue("id"))
+func openLog(files api.LogFiles, r *request) (*ledger.Run, io.ReadSeekCloser, error) {
+	run, f, err := files.OpenLog(r.Context(), r.PathValue("id"))
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		err = &api.Error{Code: "absent", Message: "there is no run " + r.PathValue("id"), Fix: "the page Logs lists the log files"}
@@ -127,7 +128,7 @@ func (c *Console) openLog(r *request) (*ledger.Run, io.ReadSeekCloser, error) {
 }
 
 func (c *Console) log(r *request) (_ *page, err error) {
-	run, f, err := c.openLog(r)
+	run, f, err := openLog(c.b.LogFiles, r)
 	if err != nil {
 		return nil, err
 	}
@@ -180,13 +181,13 @@ func (p *logPage) read(f io.ReadSeeker) error {
 
 // logFile sends a log as it is.
 func (c *Console) logFile(r *request) (*page, error) {
-	run, f, err := c.openLog(r)
+	run, f, err := openLog(c.b.LogFiles, r)
 	if err != nil {
 		return nil, err
 	}
 	name := "run-" + run.ID.String() + ".jsonl"
 	return &page{raw: func(w http.ResponseWriter, r *request) { // another request may share this page, but not the file
-		_, f, err := c.openLog(r)
+		_, f, err := openLog(c.b.LogFiles, r)
 		if err != nil {
 			http.Error(w, "the log cannot be read now", http.StatusNotFound)
 			return

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"nightferry/internal/api"
-	"nightferry/internal/ledger"
 	"nightferry/internal/rights"
 )
 
@@ -69,7 +68,7 @@ func parsePages() pages {
 		"size": size, "rate": rate, "percent": percent, "link": link, "markOf": markOf, "runMark": func(s any) mark { return runMark(fmt.Sprint(s)) },
 		"group": func(n any) string { return groupAny(n) }, "count": func(n any, noun string) string { return countAny(n, noun) },
 		"time": func(t time.Time) stamp { return stamp{T: t} }, "zoned": func(t time.Time, zone string) stamp { return stamp{t, zone} },
-		"command": command, "join": strings.Join, "took": took, "seconds": func(d ledger.Seconds) float64 { return time.Duration(d).Seconds() }, "version": assetVersion, "sitePath": sitePath, "haltCommand": haltCommand,
+		"command": command, "join": strings.Join, "took": took, "apart": apart, "trigger": trigger, "version": assetVersion, "sitePath": sitePath, "haltCommand": haltCommand,
 		"ago": func(now, t time.Time) string { return took(now.Sub(t)) + " ago" },
 		"dict": func(pairs ...any) map[string]any {
 			out := map[string]any{}
@@ -250,7 +249,7 @@ var navigation = []struct {
 	all        bool
 }{
 	{"/", "Tonight", rights.Viewer, false}, {"/live", "Live", rights.Viewer, false}, {"/sites", "Sites", rights.Viewer, false}, {"/where", "Where", rights.Viewer, false}, {"/incidents", "Incidents", rights.Viewer, false},
-	{"/runs", "Runs", rights.Viewer, false}, {"/releases", "Releases", rights.Viewer, false}, {"/forecast", "Forecast", rights.Viewer, false}, {"/logs", "Logs", rights.Logs, false}, {"/audit", "Audit", rights.Viewer, true},
+	{"/runs", "Runs", rights.Viewer, false}, {"/releases", "Releases", rights.Viewer, false}, {"/forecast", "Forecast", rights.Viewer, false}, {"/publish", "Publish", rights.Publisher, true}, {"/logs", "Logs", rights.Logs, false}, {"/audit", "Audit", rights.Viewer, true},
 }
 
 // addNav offers the pages that the principal may see.

@@ -340,7 +340,8 @@ type auditPage struct {
 	List            []ledger.Deed
 	Who, What, Next string
 	Tokens          []ledger.APIToken
-	ShowTokens      bool
+	ShowTokens      bool // and the sessions
+	Sessions        []ledger.Session
 	Now             time.Time
 }
 
@@ -358,6 +359,9 @@ func (c *Console) audit(r *request) (*page, error) {
 		if p.Tokens, err = c.b.Tokens.List(r.Context()); err != nil {
 			return nil, err
 		}
+		if p.Sessions, err = c.b.Console.Sessions(r.Context()); err != nil {
+			return nil, err
+		}
 	}
 	args := []string{"audit"}
 	if p.Who != "" {
@@ -367,4 +371,13 @@ func (c *Console) audit(r *request) (*page, error) {
 		args = append(args, "--what", p.What)
 	}
 	return &page{Title: "Audit", Template: "audit", Data: p, Live: after == 0, Command: command(args...)}, nil
+}
+
+// postEnd ends a session.
+func (c *Console) postEnd(r *request) (*page, error) {
+	id := r.get("id")
+	if _, err := c.b.Console.EndSessions(r.Context(), id, ""); err != nil {
+		return nil, err
+	}
+	return &page{redirect: "/audit#sessions"}, nil
 }

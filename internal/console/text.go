@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"nightferry/internal/ledger"
 )
 
 // maxMarks bounds the combining marks of one letter: a name of thousands would cover the page.
@@ -100,6 +102,29 @@ func took(d time.Duration) string {
 		return fmt.Sprintf("%d h", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// apart writes how far a clock is off; empty if that is less than it can be measured.
+func apart(d ledger.Seconds) string {
+	s := math.Abs(time.Duration(d).Seconds())
+	switch {
+	case s < 0.1:
+		return ""
+	case s < 60:
+		return fmt.Sprintf("%.1f s", s)
+	}
+	return took(time.Duration(s * float64(time.Second)))
+}
+
+// trigger writes what has started a run.
+func trigger(word string) string {
+	switch word {
+	case "desired":
+		return "a new desired state"
+	case "window":
+		return "its window"
+	}
+	return word
 }
 
 // percent is done of total, in whole percent, and 100 only if all is done.

@@ -366,6 +366,36 @@ func (e events) Follow(ctx ctx, _ string, send func(*api.EventLine) error) error
 	}
 }
 
+// Address implements api.Console. No page shows it.
+func (v view) Address(ctx) (api.ConsoleAddress, error) { return api.ConsoleAddress{}, nil }
+
+// Link implements api.Console. No page makes links.
+func (v view) Link(ctx) (api.ConsoleLink, error) { return api.ConsoleLink{}, nil }
+
+// Sessions implements api.Console.
+func (v view) Sessions(ctx) ([]ledger.Session, error) {
+	now := v.w.now()
+	return []ledger.Session{{ID: "5e551011", Person: "user ben@example.com", Subject: "https://idp.example.com 7", Address: "192.0.2.7:50110", Started: now.Add(-3 * time.Hour), Seen: now.Add(-4 * time.Minute), Expires: now.Add(9 * time.Hour)}}, nil
+}
+
+// EndSessions implements api.Console.
+func (v view) EndSessions(_ ctx, id, _ string) ([]ledger.Session, error) {
+	v.w.did("end session %s", id)
+	return nil, nil
+}
+
+// Channels implements api.Publisher.
+func (v view) Channels() []string { return []string{"driver", "package"} }
+
+// Publish implements api.Publisher.
+func (v view) Publish(_ ctx, channel string, o core.PublishOptions) (*core.Published, error) {
+	v.w.did("publish %s, dry run: %v, deletes: %v", channel, o.DryRun, o.AllowDeletes)
+	if channel == "driver" && !o.AllowDeletes {
+		return nil, &api.Error{Code: "refused", Message: "the source lacks 9,120 of 18,252 files of the last release", Fix: "check the source, or allow the deletes"}
+	}
+	return &core.Published{Run: v.w.RunList[5].ID.String(), Channel: channel, Number: v.w.newest(channel).Number + 1, DryRun: o.DryRun, Files: 1930, Bytes: 42 << 30, Added: 12, Changed: 240, Removed: 3, Read: 3 << 30, Sent: 900 << 20, Sites: 26}, nil
+}
+
 // List implements api.Tokens.
 func (t tokens) List(ctx) ([]ledger.APIToken, error) {
 	return []ledger.APIToken{{ID: "k1", Name: "report", Role: "viewer", Issued: t.w.now().AddDate(0, 0, -9), IssuedBy: "anna", Expires: t.w.now().AddDate(0, 2, 0), Used: t.w.now().Add(-time.Hour)}}, nil

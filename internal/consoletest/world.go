@@ -25,7 +25,6 @@ import (
 type World struct {
 	// The methods of these interfaces that World does not have panic: no page may need them.
 	api.Alerts
-	api.Publisher
 	api.Members
 	api.Secrets
 	api.Process
@@ -291,8 +290,8 @@ func (w *World) did(format string, args ...any) {
 // Backend returns the world as the console wants it.
 func (w *World) Backend() api.Backend {
 	v := view{w}
-	return api.Backend{Fleet: v, Records: v, LogFiles: v, Forecast: v, Incidents: v, Alerts: w, Halts: halts{w}, Orders: v, Publisher: w, Members: w, Secrets: w, Process: w,
-		Events: events{w}, Tokens: tokens{w}, Rights: v, Now: w.now}
+	return api.Backend{Fleet: v, Records: v, LogFiles: v, Forecast: v, Incidents: v, Alerts: w, Halts: halts{w}, Orders: v, Publisher: v, Members: w, Secrets: w, Process: w,
+		Events: events{w}, Tokens: tokens{w}, Console: v, Rights: v, Now: w.now}
 }
 
 // ctx is the context of a call.
