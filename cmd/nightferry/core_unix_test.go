@@ -47,6 +47,13 @@ func TestCore(t *testing.T) {
 
 	contains(t, x.must("core", "check"), `ok   configuration .*2 sites`, `ok   vault +opens`, `ok   store .*holds the Core`, `ok   source`)
 	x.checkExposed()
+	lost := strings.Replace(x.store, "s3://", "s3://no-", 1)
+	x.edit(x.store, lost)
+	out, _, code := x.try("", "core", "check")
+	if contains(t, out, `BAD  store .*no such bucket`); code != 3 {
+		t.Errorf("a bucket that does not exist: exit code %d", code)
+	}
+	x.edit(lost, x.store)
 	contains(t, x.fails(6, "status"), "not running", "remedy: start it")
 
 	// Secrets, with no daemon: the vault is opened here.
@@ -174,6 +181,8 @@ func (x *coreBox) running() {
 		t.Fatalf("token: %v, %v", parsed, err)
 	}
 	contains(t, complaint, "good once, for site berlin")
+	x.redirects("site", "token", "lisbon")
+	contains(t, x.must("__complete", "sync", "--site", ""), "berlin", "lisbon")
 	x.secret = append(x.secret, strings.TrimSpace(token))
 	wave := x.must("site", "token", "--wave", "5", "--out", "tokens")
 	contains(t, wave, `tokens/berlin.token`, `tokens/lisbon.token`)
@@ -200,6 +209,27 @@ func (x *coreBox) running() {
 	contains(t, x.fails(14, "exceptions", "berlyn"), `did you mean "berlin"`)
 	x.narrow()
 	x.unknown()
+}
+
+// redirects writes a command's output into a file, as a shell does, and checks that others cannot read it.
+func (x *coreBox) redirects(args ...string) {
+	x.t.Helper()
+	out, err := os.OpenFile(filepath.Join(x.dir, "redirected"), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	cmd := exec.Command("nightferry", args...)
+	cmd.Dir, cmd.Env, cmd.Stdout = x.dir, x.env, out
+	if err := errors.Join(os.Chmod(out.Name(), 0o644), cmd.Run(), out.Close()); err != nil {
+		x.t.Fatal(err)
+	}
+	if x.read("redirected") == "" {
+		x.t.Errorf("%v writes nothing", args)
+	}
+	x.mode("redirected", 0o600)
+	if err := os.Remove(out.Name()); err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 // unknown maps an expected error to a command that names a missing thing. The command ends with exit code 14 and one line.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -12,6 +14,24 @@ import (
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 )
+
+// TestWatch shows a view again until its context ends. On no terminal it clears nothing.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		ctx, stop := context.WithCancel(t.Context())
+		began, shown := time.Now(), 0
+		err := fleetViews{&env{stdout: &out, now: time.Now}}.watch(ctx, func(context.Context) error {
+			if shown++; shown == 3 {
+				stop()
+			}
+			return nil
+		})
+		if err != nil || shown != 3 || time.Since(began) != 2*watchEvery || strings.Contains(out.String(), "\x1b") {
+			t.Errorf("shown %d times in %s, %v:\n%q", shown, time.Since(began), err, out.String())
+		}
+	})
+}
 
 // TestSitesFit: at 80 columns the sites' table still says why, whole.
 func TestSitesFit(t *testing.T) {
@@ -29,6 +49,7 @@ func TestSitesFit(t *testing.T) {
 		columns, states string
 		want, not       []string
 	}{
+		{"79", "problems", []string{"lisbon", "no message"}, []string{"kuala-lumpur", "driver"}},
 		{"79", "", []string{"window 03-29 20:00Z", "3 hours ago", "kuala-lumpur", "driver"}, []string{"emea"}},
 		{"120", "", []string{"window 03-29 20:00Z", "emea", "apac"}, nil},
 		{"79", "away", []string{"lisbon", "no message"}, []string{"kuala-lumpur"}},
@@ -37,7 +58,7 @@ func TestSitesFit(t *testing.T) {
 		var out bytes.Buffer
 		e := &env{stdout: &out, now: func() time.Time { return now }}
 		s := &sitesFlags{}
-		if tt.states != "" {
+		if s.problems = tt.states == "problems"; tt.states != "" && !s.problems {
 			s.states = []string{tt.states}
 		}
 		fleetViews{e}.showSites(list(), s)

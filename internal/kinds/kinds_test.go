@@ -19,6 +19,7 @@ func TestRemedyOfRuns(t *testing.T) {
 		`remove "locked by": it belongs to account 0, and its folder has the sticky bit: operation not permitted`:                    {"chmod -t"},
 		`chmod "permission denied": operation not permitted`:                                                                         {"SELinux"},
 		`probe "x": locked by another process`:                                                                                       {"which program"},
+		`this folder holds channel "image", not "package"`:                                                                           {"folder of its own"},
 		`open "x": The process cannot access the file because it is being used by another process.`:                                  {"which program"},
 		`2 files failed in "/srv": probe "a": marked immutable or append-only: operation not permitted; open "b": permission denied`: {"chattr", ". Also: ", "setfacl"},
 		`"chattr" and "locked by"`: {"nightferry sync"},

@@ -287,3 +287,32 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// stays is an observer that lets one file stay.
+type stays string
+
+func (name stays) Before(op durable.Op) error {
+	if op.Kind == durable.Remove && op.Name == string(name) {
+		return errStays
+	}
+	return nil
+}
+
+var errStays = errors.New("it cannot be deleted")
+
+// TestPurgeGoesOn: a log that cannot be deleted is reported, and keeps no other from being purged.
+func TestPurgeGoesOn(t *testing.T) {
+	old := day.AddDate(0, 0, -40)
+	first := at("apac", "osaka", old, 1)
+	l := newLogs(t, stays(first.Path()))
+	write(t, l, first)
+	for i, p := range []Place{at("apac", "osaka", old, 2), at("emea", "paris", old.AddDate(0, 0, 1), 3)} {
+		p.Run = fmt.Sprintf("%032x", i+2)
+		write(t, l, p)
+	}
+	p, err := l.Purge(clock.CalendarAt(day), 30*24*time.Hour)
+	if !errors.Is(err, errStays) || p.Files != 2 {
+		t.Errorf("purged %+v, %v", p, err)
+	}
+	same(t, "left", paths(t, l, Filter{}), []string{first.Path()})
+}
