@@ -156,7 +156,7 @@ func writeContent(dir string, n, total int) error {
 
 // publish publishes a channel through the Core.
 func (c *fleetCore) publish(ctx context.Context, channel string) error {
-	err := c.client.Publish(ctx, api.PublishRequest{Channel: channel}, func(*api.PublishLine) error { return nil })
+	err := api.JobCalls{Client: c.client}.Publish(ctx, api.PublishRequest{Channel: channel}, func(*api.JobLine) error { return nil })
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", channel, err)
 	}

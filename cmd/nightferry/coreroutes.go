@@ -20,7 +20,7 @@ import (
 func (d *daemon) backend() api.Backend {
 	c := d.core
 	return api.Backend{Fleet: c.Query, Records: c.Query, LogFiles: c.Query, Forecast: c.Query, Incidents: c, Alerts: &c.Notifier, Halts: &c.Halts, Orders: &c.Orders, Publisher: &c.Publisher, Members: c.Enrolment,
-		Secrets: coreVault{c}, Process: process{c, d}, Events: d.events, Tokens: apiTokens{c.Tokens}, Console: consoleDoor{d}, Rights: &c.Rights, Now: d.e.now}
+		Secrets: coreVault{c}, Process: process{c, d}, Events: d.events, Tokens: apiTokens{c.Tokens}, Console: consoleDoor{d}, Jobs: c.Jobs, Rights: &c.Rights, Now: d.e.now, Explain: told}
 }
 
 // process is the daemon as its clients see it.

@@ -35,7 +35,7 @@ func newRoot(e *env) *cobra.Command {
 	add(groupCarry, newInit(e), newPush(e), newPull(e), newVerify(e))
 	add(groupLook, newReleases(e), newLs(e), newCat(e), newDiff(e), newInspect(e))
 	add(groupKeep, newGC(e), newFsck(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
-	add(groupFleet, newCore(e), newSite(e), newDomain(e), newSecret(e), newAccess(e), newConsole(e), newPublish(e), newSync(e), newPlan(e), newLimit(e), newStatus(e), newSites(e), newWhy(e), newRuns(e), newRun(e), newLogs(e), newWhere(e), newExceptions(e), newIncidents(e), newAlert(e), newAudit(e))
+	add(groupFleet, newCore(e), newSite(e), newDomain(e), newSecret(e), newAccess(e), newConsole(e), newPublish(e), newSync(e), newPlan(e), newLimit(e), newStatus(e), newSites(e), newWhy(e), newRuns(e), newRun(e), newJob(e), newLogs(e), newWhere(e), newExceptions(e), newIncidents(e), newAlert(e), newAudit(e))
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),

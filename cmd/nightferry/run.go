@@ -129,11 +129,12 @@ func (e *interruptedError) Remedy() string { return e.remedy }
 
 // What an interrupted command has left, for the remedy.
 const (
-	resumes      = "run the same command again: it continues where this one stopped"
-	startsOver   = "it has changed nothing: the same command starts from the beginning"
-	haltUnknown  = "nightferry halt status shows which halt orders are active"
-	limitUnknown = "run the command again: the Core may have received it or not"
-	sitesGoOn    = "the sites continue without this command: nightferry runs --open lists their runs"
+	resumes        = "run the same command again: it continues where this one stopped"
+	startsOver     = "it has changed nothing: the same command starts from the beginning"
+	haltUnknown    = "nightferry halt status shows which halt orders are active"
+	publishUnknown = "the Core may have received it: nightferry job list shows its jobs"
+	limitUnknown   = "run the command again: the Core may have received it or not"
+	sitesGoOn      = "the sites continue without this command: nightferry runs --open lists their runs"
 )
 
 // usageError is a command line that makes no sense.

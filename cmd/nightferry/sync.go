@@ -23,10 +23,10 @@ func newPublish(e *env) *cobra.Command {
 		use:   "publish [flags] [CHANNEL...]",
 		short: "Let the Core publish a channel's source to its sites",
 		long: "Publishes the source folder of each CHANNEL, or of all that are configured, as its next release, with the guards of the configuration, and sends it to every site that should have it. Each publish has a run and a log file of its own. " +
-			"Where the source has not changed there is no new release.",
+			"Where the source has not changed there is no new release. The publish is a job of the Core: Ctrl-C ends this command alone, and nightferry job shows the job or stops it.",
 		example:   "nightferry publish package\nnightferry publish package driver --dry-run",
 		max:       100,
-		interrupt: resumes,
+		interrupt: publishUnknown,
 		run: func(ctx context.Context, args []string) error {
 			a, err := f.client()
 			if err != nil {
@@ -63,7 +63,8 @@ func (g follower) publish(ctx context.Context, a *api.Client, r api.PublishReque
 	began := g.e.now()
 	g.e.startProgress()
 	defer g.e.endProgress()
-	return a.Publish(ctx, r, func(l *api.PublishLine) error {
+	return api.JobCalls{Client: a}.Publish(ctx, r, func(l *api.JobLine) error {
+		g.noteJob(l)
 		if p := l.Progress; p != nil {
 			g.e.tell(meterOf(p))
 			g.e.event("progress", struct {
@@ -146,7 +147,8 @@ func (g follower) sync(ctx context.Context, f *coreFlags, r api.SyncRequest, fol
 	}
 	defer a.Close()
 	var bad []string
-	err = a.Sync(ctx, r, follow, func(l *api.FollowLine) error {
+	err = api.JobCalls{Client: a}.Sync(ctx, r, follow, func(l *api.JobLine) error {
+		g.noteJob(l)
 		if l.Orders != nil {
 			g.showOrders(l.Orders)
 		}

@@ -41,7 +41,8 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 	began := g.e.now()
 	var away, bad []string
 	var ended, different, contested int
-	err = a.Verify(ctx, r, !v.detach, func(l *api.FollowLine) error {
+	err = api.JobCalls{Client: a}.Verify(ctx, r, !v.detach, func(l *api.JobLine) error {
+		g.noteJob(l)
 		for _, o := range l.Orders {
 			g.e.event("order", o)
 			if o.Contested != "" {

@@ -65,7 +65,7 @@ func httpStatus(code string) int {
 		return http.StatusForbidden
 	case "absent":
 		return http.StatusNotFound
-	case "conflict", "refused", "halted", "incomplete":
+	case "conflict", "refused", "halted", "incomplete", "interrupted":
 		return http.StatusConflict
 	case "reused":
 		return http.StatusUnprocessableEntity

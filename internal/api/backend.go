@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/apitokens"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/jobs"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
@@ -27,6 +28,7 @@ type Backend struct {
 	Halts     Halts
 	Orders    Orders
 	Publisher Publisher
+	Jobs      Jobs
 	Members   Members
 	Secrets   Secrets
 	Process   Process
@@ -35,6 +37,8 @@ type Backend struct {
 	Console   Console
 	Rights    Rights
 	Now       func() time.Time
+	// Explain turns the error of a job into what its clients get. It must hold no secret. Nil: code failed and the error's own text.
+	Explain func(error) *Error
 }
 
 // Fleet shows the present state.
@@ -91,6 +95,16 @@ type Orders interface {
 	Verify(ctx context.Context, r core.VerifyRequest) ([]core.Order, error)
 	Follow(ctx context.Context, scope fleet.Scope, order func() ([]core.Order, error), ordered func([]core.Order) error, send func(core.Event) error) error
 	Limit(ctx context.Context, r core.LimitRequest) ([]core.Limited, error)
+	Withdraw(ctx context.Context, orders []core.Order) (withdrawn, left []core.Order, err error)
+}
+
+// Jobs runs long work. *jobs.Service is one.
+type Jobs interface {
+	Start(ctx context.Context, j ledger.Job, work jobs.Work) (ledger.Job, error)
+	Stop(ctx context.Context, id, by string) (jobs.Status, error)
+	Show(ctx context.Context, id string) (jobs.Status, error)
+	List(ctx context.Context, after string, limit int) ([]jobs.Status, error)
+	Follow(ctx context.Context, id string, send func(text []byte, missed int) error) (ledger.Job, error)
 }
 
 // Publisher publishes sources.

@@ -287,19 +287,55 @@ func (c *Client) Resume(ctx context.Context, r ResumeRequest) (HaltChange, error
 	return postJSON[HaltChange](ctx, c, "/v1/resume", r)
 }
 
-// Publish publishes, and calls fn with the progress and the results.
-func (c *Client) Publish(ctx context.Context, r PublishRequest, fn func(*PublishLine) error) error {
-	return streamJSON(ctx, c, http.MethodPost, "/v1/publish", none{}, r, fn)
+// JobCalls asks for long work through a client, and looks at it.
+type JobCalls struct{ Client *Client }
+
+// Publish publishes, and calls fn with the lines of the job. The job continues if ctx ends.
+func (j JobCalls) Publish(ctx context.Context, r PublishRequest, fn func(*JobLine) error) error {
+	return j.start(ctx, "/v1/publish", none{}, r, fn)
 }
 
 // Sync sends sync requests. With follow, fn gets the events of their runs.
-func (c *Client) Sync(ctx context.Context, r SyncRequest, follow bool, fn func(*FollowLine) error) error {
-	return streamJSON(ctx, c, http.MethodPost, "/v1/sync", FollowQuery{follow}, r, fn)
+func (j JobCalls) Sync(ctx context.Context, r SyncRequest, follow bool, fn func(*JobLine) error) error {
+	return j.start(ctx, "/v1/sync", FollowQuery{follow}, r, fn)
 }
 
 // Verify requests that sites check. With follow, fn gets the events of their runs.
-func (c *Client) Verify(ctx context.Context, r VerifyRequest, follow bool, fn func(*FollowLine) error) error {
-	return streamJSON(ctx, c, http.MethodPost, "/v1/verify", FollowQuery{follow}, r, fn)
+func (j JobCalls) Verify(ctx context.Context, r VerifyRequest, follow bool, fn func(*JobLine) error) error {
+	return j.start(ctx, "/v1/verify", FollowQuery{follow}, r, fn)
+}
+
+// start starts a job and follows it. The first line has the job.
+func (j JobCalls) start(ctx context.Context, path string, query, in any, fn func(*JobLine) error) error {
+	var job Job
+	if err := j.Client.Call(ctx, http.MethodPost, path, queryOf(query), in, &job); err != nil {
+		return err
+	}
+	if err := fn(&JobLine{Job: &job}); err != nil {
+		return err
+	}
+	return j.Follow(ctx, job.ID, fn)
+}
+
+// Follow calls fn with the lines of a job until it has ended, and returns the job's error.
+func (j JobCalls) Follow(ctx context.Context, id string, fn func(*JobLine) error) error {
+	return streamJSON(ctx, j.Client, http.MethodGet, "/v1/jobs/"+url.PathEscape(id)+"/lines", none{}, nil, fn)
+}
+
+// List lists jobs.
+func (j JobCalls) List(ctx context.Context, q JobsQuery) ([]Job, error) {
+	return getJSON[[]Job](ctx, j.Client, "/v1/jobs", q)
+}
+
+// Show returns a job.
+func (j JobCalls) Show(ctx context.Context, id string) (Job, error) {
+	return getJSON[Job](ctx, j.Client, "/v1/jobs/"+url.PathEscape(id), none{})
+}
+
+// Stop stops a job.
+func (j JobCalls) Stop(ctx context.Context, id string) (job Job, err error) {
+	err = j.Client.Call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil, &job)
+	return job, err
 }
 
 func logPath(dir, path string) string { return filepath.Join(dir, filepath.FromSlash(path)) }

@@ -213,7 +213,7 @@ func (c *Client) doRequest(ctx context.Context, method, path string, query url.V
 		}
 		return nil, &brokenError{err}
 	}
-	if res.StatusCode == http.StatusOK {
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusAccepted {
 		return res.Body, nil
 	}
 	defer res.Body.Close()

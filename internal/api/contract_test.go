@@ -9,13 +9,17 @@ import (
 	"testing"
 )
 
-// paths returns the paths of the contract that a file names, without the method
+// paths returns the paths of the contract that files name, without the method
 // and the wildcard.
-func paths(t *testing.T, file string) []string {
+func paths(t *testing.T, files ...string) []string {
 	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	var b []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, text...)
 	}
 	var out []string
 	for _, m := range regexp.MustCompile(`"(?:GET |POST )?(/v1/[a-z/]+)`).FindAllSubmatch(b, -1) {
@@ -28,7 +32,7 @@ func paths(t *testing.T, file string) []string {
 // TestContract: the client has a call for each route and for nothing else, and no
 // route is in a program.
 func TestContract(t *testing.T) {
-	routes, calls := paths(t, "routes.go"), paths(t, "calls.go")
+	routes, calls := paths(t, "routes.go", "jobs.go"), paths(t, "calls.go")
 	if len(routes) < 25 {
 		t.Fatalf("found %d routes: the search no longer fits", len(routes))
 	}

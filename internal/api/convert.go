@@ -61,7 +61,6 @@ func auditEntryOf(x *ledger.Deed) AuditEntry          { return AuditEntry(*x) }
 func memberOf(x *ledger.Member) Member                { return Member(*x) }
 func stopOf(x *ledger.Stop) Stop                      { return Stop(*x) }
 func haltSiteOf(x *core.HaltSite) HaltSite            { return HaltSite(*x) }
-func orderOf(x *core.Order) Order                     { return Order(*x) }
 func limitedOf(x *core.Limited) Limited               { return Limited(*x) }
 func issuedOf(x *core.IssuedToken) IssuedToken        { return IssuedToken(*x) }
 func alertTestOf(x *core.AlertTest) AlertTest         { return AlertTest(*x) }
@@ -98,6 +97,10 @@ func apiTokenOf(t *ledger.APIToken) APIToken {
 func statusOf(s *query.Status) Status {
 	return Status{s.At, s.Version, s.Repo, s.Store, s.Revision, s.Sites, s.Enrolled, s.Connected, s.Current, s.Running, s.Incidents, s.Halts, s.StoreRead, s.Unread,
 		(*Rehearsal)(s.Rehearsal), listOf(s.Channels, releaseOf), listOf(s.Measured, measurementOf)}
+}
+
+func orderOf(x *core.Order) Order {
+	return Order{x.Domain, x.Site, x.Channel, x.Number, x.Start, x.Connected, x.Opens, x.Halted, x.Contested}
 }
 
 func siteOf(s *query.SiteStatus) Site {

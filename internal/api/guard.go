@@ -25,8 +25,8 @@ func (g *guard) backend(b Backend) Backend {
 	return Backend{
 		Fleet: guardedFleet{b.Fleet, g}, Records: guardedRecords{b.Records, g}, LogFiles: guardedLogFiles{b.LogFiles, g}, Forecast: guardedForecast{b.Forecast, g},
 		Incidents: guardedIncidents{b.Incidents, b.Fleet, g}, Alerts: guardedAlerts{b.Alerts, g}, Halts: guardedHalts{b.Halts, g},
-		Orders: guardedOrders{b.Orders, g}, Publisher: guardedPublisher{b.Publisher, g}, Members: guardedMembers{b.Members, g},
-		Secrets: guardedSecrets{b.Secrets, g}, Process: guardedProcess{b.Process, g}, Events: guardedEvents{b.Events, g}, Tokens: guardedTokens{b.Tokens, g}, Console: guardedConsole{b.Console, g}, Rights: b.Rights, Now: b.Now,
+		Orders: guardedOrders{b.Orders, g}, Publisher: guardedPublisher{b.Publisher, g}, Jobs: guardedJobs{b.Jobs, g}, Members: guardedMembers{b.Members, g},
+		Secrets: guardedSecrets{b.Secrets, g}, Process: guardedProcess{b.Process, g}, Events: guardedEvents{b.Events, g}, Tokens: guardedTokens{b.Tokens, g}, Console: guardedConsole{b.Console, g}, Rights: b.Rights, Now: b.Now, Explain: b.Explain,
 	}
 }
 

@@ -166,6 +166,11 @@ func (g guardedOrders) Limit(ctx context.Context, r core.LimitRequest) ([]core.L
 	return g.next.Limit(ctx, r)
 }
 
+// Withdraw needs no right: only the sender of the requests has them, and it had the right to send them.
+func (g guardedOrders) Withdraw(ctx context.Context, orders []core.Order) (withdrawn, left []core.Order, err error) {
+	return g.next.Withdraw(ctx, orders)
+}
+
 type guardedPublisher struct {
 	next Publisher
 	*guard

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
 
 	"nightferry/internal/clock"
@@ -140,13 +141,6 @@ type PublishRequest struct {
 	DryRun         bool   `json:"dry_run,omitempty"`
 }
 
-// PublishLine is the progress of a publish, or its result.
-type PublishLine struct {
-	Channel  string         `json:"channel,omitempty"`
-	Progress *runs.Progress `json:"progress,omitempty"`
-	Done     *Published     `json:"done,omitempty"`
-}
-
 // Published is the result of a publish.
 type Published struct {
 	Run       string              `json:"run"`
@@ -169,12 +163,35 @@ type Published struct {
 	Sites     int                 `json:"sites"` // that are configured to hold the channel, also of a dry run
 }
 
-// FollowLine is a line of the answer to a sync or a verify: the requests once,
-// then events, and for a verify what differs.
-type FollowLine struct {
-	Orders  []Order    `json:"orders,omitempty"`
-	Event   *Event     `json:"event,omitempty"`
-	Differs *Differing `json:"differs,omitempty"`
+// Job is long work that a client has asked for. It continues if that client disconnects.
+type Job struct {
+	ID      string          `json:"id"`
+	Kind    string          `json:"kind"` // publish, sync or verify
+	Who     string          `json:"who"`  // asked for it
+	Scope   Scope           `json:"scope"`
+	Request json.RawMessage `json:"request,omitempty"` // body of the request; absent in a list
+	State   string          `json:"state"`             // running, done, failed, stopped (by a person) or interrupted (by the end of the Core)
+	Started time.Time       `json:"started"`
+	Ended   time.Time       `json:"ended,omitzero"`
+	// Progress is the newest line of progress of a job that runs.
+	Progress *JobLine  `json:"progress,omitempty"`
+	Result   []JobLine `json:"result,omitempty"` // absent in a list; its first 256 KiB
+	Error    *Error    `json:"error,omitempty"`
+}
+
+// JobLine is a line of a job: the progress and the result of each publish; the requests to sites once, then the events of their
+// runs, and of a verify the differences.
+type JobLine struct {
+	Job       *Job           `json:"job,omitempty"` // first line: the job that runs
+	Channel   string         `json:"channel,omitempty"`
+	Progress  *runs.Progress `json:"progress,omitempty"`
+	Done      *Published     `json:"done,omitempty"`
+	Orders    []Order        `json:"orders,omitempty"`
+	Event     *Event         `json:"event,omitempty"`
+	Differs   *Differing     `json:"differs,omitempty"`
+	Withdrawn []Order        `json:"withdrawn,omitempty"` // requests that were taken back when the job was stopped
+	Left      []Order        `json:"left,omitempty"`      // requests whose runs had started by then: they continue
+	Missed    int            `json:"missed,omitempty"`    // lines before this one that were too many to keep
 }
 
 // Differing is a path that a site found not to be as its release says.

@@ -102,7 +102,18 @@ type EventsQuery struct {
 	After   string `query:"after" doc:"only after the event with this id; the header Last-Event-ID counts before it"`
 }
 
-// FollowQuery chooses whether the answer follows the runs.
+// FollowQuery chooses whether a job follows the runs.
 type FollowQuery struct {
-	Follow bool `query:"follow" doc:"stay until the runs have ended, and send their events"`
+	Follow bool `query:"follow" doc:"the job lasts until the runs of connected sites have ended, and has their events; else it only sends the requests"`
+}
+
+// JobsQuery selects jobs, the newest first.
+type JobsQuery struct {
+	After string `query:"after" doc:"only jobs after this id: the last of the page before"`
+	Limit int    `query:"limit" min:"1" max:"1000" doc:"at most so many; absent: 100"`
+}
+
+// JobQuery names a job.
+type JobQuery struct {
+	ID string `path:"id" doc:"the job's id"`
 }

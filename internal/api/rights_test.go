@@ -43,6 +43,10 @@ func parts(route, target string) (query url.Values, body any) {
 		return nil, nil
 	case "GET /v1/sites", "GET /v1/why", "GET /v1/plan", "GET /v1/windows", "GET /v1/runs", "GET /v1/exceptions", "GET /v1/logs", "GET /v1/events":
 		return q, nil
+	case "GET /v1/jobs":
+		return nil, nil
+	case "GET /v1/jobs/{id}", "GET /v1/jobs/{id}/lines", "DELETE /v1/jobs/{id}":
+		return url.Values{"id": {"job-" + map[string]string{"": "all"}[target] + target}}, nil
 	case "GET /v1/runs/{id}":
 		return url.Values{"id": {run}}, nil
 	case "GET /v1/where":

@@ -35,6 +35,7 @@ func Routes(b Backend) []Route {
 	r.addRecords()
 	r.addChanges()
 	r.addOrders()
+	r.addJobs()
 	r.addEvents()
 	r.addTokens()
 	r.addConsole()
@@ -304,21 +305,6 @@ func (r *routes) addOrders() {
 		}
 		return viewOf(done, err, haltChangeOf)
 	})
-	stream(r, all(rights.Publisher), http.MethodPost, "/v1/publish", "Publish one channel, or all", r.publishChannels)
-	stream(r, some(rights.Operator), http.MethodPost, "/v1/sync", "Request that sites start a run now", func(ctx context.Context, f FollowQuery, q SyncRequest, send func(*FollowLine) error) error {
-		scope := fleet.Scope(q.Scope)
-		order := func() ([]core.Order, error) {
-			return b.Orders.Sync(ctx, core.SyncRequest{Scope: scope, DryRun: q.DryRun, Rehash: q.Rehash, Now: q.Now, Adopt: q.Adopt})
-		}
-		return r.followRuns(ctx, f, scope, send, order, func(core.Event) error { return nil })
-	})
-	stream(r, some(rights.Operator), http.MethodPost, "/v1/verify", "Request that sites compare their files with their release", func(ctx context.Context, f FollowQuery, q VerifyRequest, send func(*FollowLine) error) error {
-		scope := fleet.Scope(q.Scope)
-		order := func() ([]core.Order, error) {
-			return b.Orders.Verify(ctx, core.VerifyRequest{Scope: scope, Full: q.Full, Repair: q.Repair})
-		}
-		return r.followRuns(ctx, f, scope, send, order, func(ev core.Event) error { return r.sendDifferences(ctx, send, ev) })
-	})
 }
 
 // addEvents is the route that sends events as they happen.
@@ -332,62 +318,4 @@ func (r *routes) addEvents() {
 			return c.SendEvent(l)
 		})
 	})
-}
-
-// followRuns sends requests to sites, and with follow stays until every run of a
-// connected site that obeys has ended. after is called with each event.
-func (r *routes) followRuns(ctx context.Context, f FollowQuery, scope fleet.Scope, send func(*FollowLine) error, order func() ([]core.Order, error), after func(core.Event) error) error {
-	ordered := func(orders []core.Order) error { return send(&FollowLine{Orders: listOf(orders, orderOf)}) }
-	if !f.Follow {
-		orders, err := order()
-		if err != nil {
-			return err
-		}
-		return ordered(orders)
-	}
-	return r.b.Orders.Follow(ctx, scope, order, ordered, func(ev core.Event) error {
-		if err := send(&FollowLine{Event: eventOf(&ev)}); err != nil {
-			return err
-		}
-		return after(ev)
-	})
-}
-
-// sendDifferences sends the paths that a verify run found to differ, once it has ended.
-func (r *routes) sendDifferences(ctx context.Context, send func(*FollowLine) error, ev core.Event) error {
-	if ev.Ended == nil {
-		return nil
-	}
-	return r.b.Records.RunShow(ctx, ev.Run, false, func(query.RunDetail) error { return nil }, func(f record.File) error {
-		if f.Outcome.Exception() {
-			return send(&FollowLine{Differs: &Differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})
-		}
-		return nil
-	})
-}
-
-// publishChannels publishes one channel, or all: one that cannot be published keeps no
-// other back.
-func (r *routes) publishChannels(ctx context.Context, _ none, q PublishRequest, send func(*PublishLine) error) error {
-	channels := []string{q.Channel}
-	if q.Channel == "" {
-		channels = r.b.Publisher.Channels()
-	}
-	var failed error
-	for _, channel := range channels {
-		done, err := r.b.Publisher.Publish(ctx, channel, core.PublishOptions{
-			AllowDeletes: q.AllowDeletes, AllowEmpty: q.AllowEmpty, AllowUnmounted: q.AllowUnmounted, Rehash: q.Rehash, DryRun: q.DryRun,
-			OnProgress: func(p runs.Progress) { _ = send(&PublishLine{Channel: channel, Progress: &p}) }, // a client that has gone ends the publish by its context
-		})
-		if err != nil && len(channels) > 1 {
-			err = fmt.Errorf("channel %s: %w", channel, err)
-		}
-		if err == nil {
-			err = send(&PublishLine{Channel: channel, Done: (*Published)(done)})
-		}
-		if failed = errors.Join(failed, err); ctx.Err() != nil {
-			break
-		}
-	}
-	return failed
 }

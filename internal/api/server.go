@@ -259,9 +259,10 @@ func (o *ServerOptions) serveCall(c *Call, r *Route, explain func(error) *Error)
 
 // answered is an answer that is not written yet.
 type answered struct {
-	Status int    `json:"status"`
-	Body   []byte `json:"body"`
-	err    *Error // nil: it succeeded
+	Status   int    `json:"status"`
+	Location string `json:"location,omitempty"`
+	Body     []byte `json:"body"`
+	err      *Error // nil: it succeeded
 }
 
 // answer handles a call.
@@ -270,8 +271,13 @@ func (c *Call) answer(ctx context.Context, r *Route, explain func(error) *Error)
 	if err != nil {
 		return c.failed(r, err, explain)
 	}
-	code, b := encode(http.StatusOK, v)
-	return &answered{Status: code, Body: b}
+	out := &answered{}
+	status := http.StatusOK
+	if job, ok := v.(*Job); ok && c.r.Method == http.MethodPost {
+		status, out.Location = http.StatusAccepted, job.location()
+	}
+	out.Status, out.Body = encode(status, v)
+	return out
 }
 
 // failed returns the answer of an error. A principal without the rights of the route gets its refusal and not the fault of
@@ -285,7 +291,7 @@ func (c *Call) failed(r *Route, err error, explain func(error) *Error) *answered
 		e = explain(err)
 	}
 	code, b := encode(httpStatus(e.Code), e)
-	return &answered{code, b, e}
+	return &answered{Status: code, Body: b, err: e}
 }
 
 // writeAnswer writes the answer, and to a GET its ETag. A client that already has that answer gets
@@ -299,6 +305,9 @@ func (c *Call) writeAnswer(a *answered) {
 			c.w.WriteHeader(http.StatusNotModified)
 			return
 		}
+	}
+	if a.Location != "" {
+		c.w.Header().Set("Location", a.Location)
 	}
 	writeBytes(c.w, a.Status, a.Body)
 }

@@ -9,6 +9,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/jobs"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
@@ -37,7 +38,7 @@ func newWorld() *world {
 
 func (w *world) backend() Backend {
 	now := func() time.Time { return time.Unix(0, 0) }
-	return Backend{w, w, nil, w, w, alerts{w}, halts{w}, w, w, w, w, w, happenings{w}, issuer{w}, visits{w}, w, now}
+	return Backend{w, w, nil, w, w, alerts{w}, halts{w}, w, w, &works{world: w}, w, w, w, happenings{w}, issuer{w}, visits{w}, w, now, nil}
 }
 
 type (
@@ -194,6 +195,56 @@ func (w *world) Follow(_ context.Context, _ fleet.Scope, order func() ([]core.Or
 		return err
 	}
 	return ordered(list)
+}
+
+func (w *world) Withdraw(_ context.Context, orders []core.Order) (withdrawn, left []core.Order, err error) {
+	w.did("withdraw")
+	return orders, nil, nil
+}
+
+// works are a job of each site and one of all. A new job is done before Start returns.
+type works struct {
+	*world
+	lines []byte
+}
+
+func (w *works) Start(ctx context.Context, j ledger.Job, work jobs.Work) (ledger.Job, error) {
+	j.ID, j.State = "new", jobs.Done
+	if failure := work(ctx, func(l jobs.Line) { w.lines = append(append(w.lines, l.Text...), '\n') }); failure != nil {
+		j.State, j.Error = jobs.Failed, failure
+	}
+	j.Lines = w.lines
+	return j, nil
+}
+
+func (w *works) List(context.Context, string, int) ([]jobs.Status, error) {
+	list, err := each(w.world, fleet.Scope{}, func(s *fleet.Site) jobs.Status {
+		return jobs.Status{Job: ledger.Job{ID: "job-" + s.Name, Kind: "sync", Site: s.Name}}
+	})
+	return append(list, jobs.Status{Job: ledger.Job{ID: "job-all", Kind: "publish", Who: "oslo"}}), err
+}
+
+func (w *works) Show(_ context.Context, id string) (jobs.Status, error) {
+	list, err := w.List(context.Background(), "", 0)
+	for _, j := range list {
+		if j.ID == id {
+			return j, err
+		}
+	}
+	return jobs.Status{}, ledger.ErrNotFound
+}
+
+func (w *works) Stop(ctx context.Context, id, _ string) (jobs.Status, error) {
+	w.did("stop")
+	return w.Show(ctx, id)
+}
+
+func (w *works) Follow(ctx context.Context, id string, send func([]byte, int) error) (ledger.Job, error) {
+	j, err := w.Show(ctx, id)
+	if err == nil {
+		err = send([]byte(`{"event":{"site":"`+j.Site+`"}}`), 0)
+	}
+	return j.Job, err
 }
 
 func (w *world) Limit(context.Context, core.LimitRequest) ([]core.Limited, error) {

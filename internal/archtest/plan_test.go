@@ -88,6 +88,7 @@ var rooms = []room{
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
 	{"internal/apitokens", services, "API tokens: issued once, checked by their hash, revoked"},
 	{"internal/idempotency", services, "requests that carried an idempotency key, and the answers that a repetition gets"},
+	{"internal/jobs", services, "long work that clients have asked for: it outlives the connection, can be followed and stopped"},
 	{"internal/signin", services, "who has signed in to the console: links, the identity provider, sessions"},
 	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/incarnation", services, "the number of this Core's life, and which of two Cores acts"},

@@ -235,6 +235,12 @@ func (v view) Verify(_ ctx, r core.VerifyRequest) ([]core.Order, error) {
 	return []core.Order{{Site: r.Scope.Site, Channel: "package", Number: 13, Connected: true}}, nil
 }
 
+// Withdraw implements api.Orders.
+func (v view) Withdraw(_ ctx, orders []core.Order) (withdrawn, left []core.Order, err error) {
+	v.w.did("withdraw %d", len(orders))
+	return orders, nil, nil
+}
+
 // Follow implements api.Orders. No page follows a request.
 func (v view) Follow(ctx, fleet.Scope, func() ([]core.Order, error), func([]core.Order) error, func(core.Event) error) error {
 	return nil

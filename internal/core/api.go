@@ -106,6 +106,8 @@ type Order struct {
 	Halted string `json:"halted,omitempty"`
 	// Contested names the two machines that use the site's identity: no result of the run counts. Empty: one machine uses it.
 	Contested string `json:"contested,omitempty"`
+
+	before string // the newest run before the request, in an order of Follow
 }
 
 // Health reports whether the Core works.

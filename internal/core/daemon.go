@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/idempotency"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/incident"
+	"nightferry/internal/jobs"
 	"nightferry/internal/ledger"
 	"nightferry/internal/lending"
 	"nightferry/internal/publishing"
@@ -49,6 +50,7 @@ type Core struct {
 	Tokens    *apitokens.Service
 	SignIn    *signin.Service
 	Repeats   *idempotency.Service
+	Jobs      *jobs.Service
 	Halts     Halts
 	Enrolment *enrolment.Service
 	Publisher Publisher
@@ -135,6 +137,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		g.Go(func() error { return c.serveMessages(ctx, c.work[i]) })
 	}
 	g.Go(func() error { return c.Halts.service.Run(ctx) })
+	g.Go(func() error { return c.Jobs.Run(ctx) })
 	g.Go(func() error {
 		return c.runEvery(ctx, "sightings", 10*time.Second, lateTask, quietTask(func(ctx context.Context) {
 			c.sightings.writeSightings(ctx)

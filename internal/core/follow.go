@@ -28,9 +28,8 @@ const NotStarted EventKind = "not_started"
 // awaited is one order whose run is awaited.
 type awaited struct {
 	Order
-	before string // the newest run before the order
-	run    string // the run that obeys, once it has started
-	why    string // last reason sent
+	run string // the run that obeys, once it has started
+	why string // last reason sent
 }
 
 // follower sends the events of the runs that obey orders, until each has ended.
@@ -76,6 +75,12 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 	if err != nil {
 		return err
 	}
+	for i := range orders {
+		o := &orders[i]
+		if run := before[query.Row{Address: wire.Address{Domain: o.Domain, Site: o.Site}, Channel: o.Channel}]; run != nil {
+			o.before = run.ID.String()
+		}
+	}
 	if err := ordered(append([]Order{}, orders...)); err != nil {
 		return err
 	}
@@ -85,13 +90,7 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 		if !o.Connected && o.Contested == "" || o.Number == 0 {
 			continue
 		}
-		x := &awaited{Order: o}
-		for key, run := range before {
-			if key.Site == o.Site && key.Channel == o.Channel {
-				x.before = run.ID.String()
-			}
-		}
-		f.open[[2]string{o.Site, o.Channel}] = x
+		f.open[[2]string{o.Site, o.Channel}] = &awaited{Order: o}
 	}
 	look := time.NewTicker(followLook)
 	defer look.Stop()

@@ -75,7 +75,7 @@ func TestFollowSurvivesLostEvents(t *testing.T) {
 		f := following(make(chan Event), func(e Event) error {
 			got = append(got, string(e.Kind)+" "+e.Run[:min(2, len(e.Run))]+e.Text)
 			return nil
-		}, &awaited{Order: Order{Site: "osaka"}, before: old.ID.String()})
+		}, &awaited{Order: Order{Site: "osaka", before: old.ID.String()}})
 		f.last = func(context.Context, *awaited) (*ledger.Run, error) {
 			switch d := time.Since(began); {
 			case d < 20*time.Second:

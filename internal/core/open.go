@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/idempotency"
 	"nightferry/internal/incident"
+	"nightferry/internal/jobs"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
 	"nightferry/internal/repo"
@@ -234,6 +235,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	c.Repeats = idempotency.New(idempotency.Options{Store: &c.ledger.KeyedRequests, Now: o.Now, Secret: func() []byte { return c.storage.keys.Load().nonce }})
+	if c.Jobs, err = jobs.Open(ctx, jobs.Options{Store: &c.ledger.Jobs, Now: o.Now}); err != nil {
+		return nil, err
+	}
 	if c.SignIn, err = openSignIn(ctx, c); err != nil {
 		return nil, err
 	}

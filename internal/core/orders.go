@@ -131,3 +131,32 @@ func (q *Orders) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 	}
 	return q.requestStart(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
 }
+
+// Withdraw takes back the requests that no run has obeyed yet. A site that starts at the same moment obeys all the same. left are
+// those whose runs have started: a halt order stops them.
+func (q *Orders) Withdraw(ctx context.Context, orders []Order) (withdrawn, left []Order, err error) {
+	if err := q.acts(); err != nil {
+		return nil, orders, fmt.Errorf("withdraw: %w", err)
+	}
+	ch := desired.Change{Only: []string{}, Withdraw: map[desired.Key]uint64{}}
+	for _, o := range orders {
+		newest, err := q.newestRun(ctx, &awaited{Order: o})
+		if err != nil {
+			return nil, orders, err
+		}
+		if newest != nil && newest.ID.String() != o.before {
+			left = append(left, o)
+			continue
+		}
+		ch.Withdraw[desired.Key{Address: wire.Address{Domain: o.Domain, Site: o.Site}, Channel: o.Channel}] = o.Start
+		ch.Only = append(ch.Only, o.Site)
+		withdrawn = append(withdrawn, o)
+	}
+	if len(withdrawn) == 0 {
+		return nil, left, nil
+	}
+	if err := q.notices.Audit(ctx, "withdraw", "requests", fmt.Sprintf("%d of %d", len(withdrawn), len(orders))); err != nil {
+		return nil, orders, err
+	}
+	return withdrawn, left, q.updateDesired(ctx, ch)
+}

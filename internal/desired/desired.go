@@ -63,6 +63,7 @@ type World struct {
 type Change struct {
 	Only     []string // names of configured sites; nil: all sites, and rows that are no longer configured are dropped
 	Requests map[Key]Request
+	Withdraw map[Key]uint64 // requests that end, by the number that they gave Start
 	Limits   map[wire.Address]Limit
 	By       string // actor
 }

@@ -146,6 +146,26 @@ func TestWorkByScope(t *testing.T) {
 	}
 }
 
+// TestWithdraw checks that only the named request ends: a later one stays, and its number is greater.
+func TestWithdraw(t *testing.T) {
+	s := newSuite(t)
+	k := Key{osaka, "patch"}
+	s.update(Change{Requests: map[Key]Request{k: {Now: true, Rehash: true}, {osaka, "package"}: {DryRun: true}}})
+	first, other := s.start("patch"), s.start("package")
+	s.update(Change{Only: []string{"osaka"}, Withdraw: map[Key]uint64{k: first, {osaka, "package"}: other + 1}})
+	if d := s.s.Of(osaka).Desired[1]; d.Start != 0 || d.Now || d.Rehash || s.start("package") != other {
+		t.Errorf("%+v, the other %d", d, s.start("package"))
+	}
+	s.update(Change{Requests: map[Key]Request{k: {}}})
+	if again := s.start("patch"); again <= first {
+		t.Errorf("request %d after %d", again, first)
+	}
+	s.update(Change{Only: []string{"osaka"}, Withdraw: map[Key]uint64{k: first}})
+	if s.start("patch") == 0 {
+		t.Error("a later request was withdrawn")
+	}
+}
+
 // TestNowIsForItsRelease: a request that ignores windows does so for the release that is current when it is given.
 func TestNowIsForItsRelease(t *testing.T) {
 	s := newSuite(t)

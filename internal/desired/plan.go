@@ -97,6 +97,9 @@ func (w *World) desiredRow(k Key, p *fleet.Placement, old *ledger.Desired, c *Ch
 			row.Mode &^= modeNow // it was for the release of that time; this one waits for its window
 		}
 	}
+	if n, ok := c.Withdraw[k]; ok && row.Start == n {
+		row.Start, row.DryRun, row.Mode = 0, false, 0
+	}
 	if r, ok := c.Requests[k]; ok && (!r.Automatic || row.Start <= r.Obeyed) {
 		row.Start, row.DryRun, row.Mode = start, r.DryRun, r.modeBits()
 	}

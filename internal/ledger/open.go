@@ -34,6 +34,7 @@ type Ledger struct {
 	APITokens     APITokens     // of the HTTP interface
 	Sessions      Sessions      // of the console
 	KeyedRequests KeyedRequests // requests with an idempotency key
+	Jobs          Jobs          // that clients have asked for
 }
 
 // Stores of one family of tables each. They share the ledger's writer.
@@ -52,6 +53,8 @@ type (
 	Sessions struct{ db *database }
 	// KeyedRequests keeps the answers to requests with an idempotency key.
 	KeyedRequests struct{ db *database }
+	// Jobs keeps the long work that clients have asked for.
+	Jobs struct{ db *database }
 )
 
 // database is the file and its one writer.
@@ -95,7 +98,7 @@ func openLedger(ctx context.Context, path string, o Options, steps []string) (_ 
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
 	db := &database{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
-	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}, Sessions: Sessions{db}, KeyedRequests: KeyedRequests{db}}
+	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}, APITokens: APITokens{db}, Sessions: Sessions{db}, KeyedRequests: KeyedRequests{db}, Jobs: Jobs{db}}
 	defer func() {
 		if err != nil {
 			_ = l.db.closeFiles() // the first error is more useful

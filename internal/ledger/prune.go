@@ -72,6 +72,7 @@ var ages = []struct {
 	{"tokens", "max(expires, used) < ?1", keepRuns, false},
 	{"api_tokens", "iif(revoked > 0, min(revoked, expires), expires) < ?1", keepRuns, false},
 	{"sessions", "expires < ?1", keepLogs, false},
+	{"jobs", "ended > 0 AND ended < ?1", keepRuns, false},
 	{"keyed_requests", "at < ?1", func(Retention) time.Duration { return KeyedFor }, false},
 	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepRuns, false},
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepRuns, true},

@@ -40,6 +40,8 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, err)
 	must(t, l.APITokens.Add(ctx, APIToken{ID: "t", Expires: c.now().Add(day)}))
 	must(t, l.Sessions.Add(ctx, Session{ID: "s", Expires: c.now().Add(day)}))
+	must(t, l.Jobs.Add(ctx, Job{ID: "j", Started: c.now()}))
+	must(t, l.Jobs.Finish(ctx, Job{ID: "j", Ended: c.now()}))
 	_, err = l.KeyedRequests.Begin(ctx, KeyedRequest{At: c.now()}, KeyedBounds{Age: day, Each: 1, All: 1})
 	must(t, err)
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))

@@ -1,0 +1,35 @@
+package core_test
+
+import (
+	"testing"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+)
+
+// TestWithdraw takes a request back before its site has joined: the site's first run is an ordinary one. A request whose site has
+// run since is left.
+func TestWithdraw(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "a")
+	w.publish("package")
+	orders, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka", Channel: "package"}, DryRun: true})
+	if err != nil || len(orders) != 1 {
+		t.Fatalf("%+v %v", orders, err)
+	}
+	withdrawn, left, err := w.core.Orders.Withdraw(t.Context(), orders)
+	if err != nil || len(withdrawn) != 1 || len(left) != 0 {
+		t.Errorf("%+v %+v %v", withdrawn, left, err)
+	}
+	defer w.runAgent("osaka", true)()
+	w.untilCurrent(1, "osaka")
+	list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	if err != nil || len(list) == 0 || list[len(list)-1].DryRun {
+		t.Errorf("the request was obeyed: %+v %v", list, err)
+	}
+	if withdrawn, left, err = w.core.Orders.Withdraw(t.Context(), orders); err != nil || len(withdrawn) != 0 || len(left) != 1 {
+		t.Errorf("after a run: %+v %+v %v", withdrawn, left, err)
+	}
+}
