@@ -116,26 +116,44 @@ func (s *Service) Start(ctx context.Context, j ledger.Job, work Work) (ledger.Jo
 	always := context.WithoutCancel(ctx)
 	own, stop := context.WithCancelCause(always)
 	r := &running{job: j, stop: stop, changed: make(chan struct{})}
+	if err := s.reserve(r); err != nil {
+		stop(nil)
+		return j, err
+	}
+	if err := s.o.Store.Add(ctx, j); err != nil {
+		stop(nil)
+		s.forget(r)
+		s.work.Done()
+		return j, err
+	}
+	go func() {
+		defer s.work.Done()
+		defer stop(nil)
+		failure := work(own, r.add)
+		s.finish(always, r, failure, context.Cause(own))
+	}()
+	return j, nil
+}
+
+// reserve counts a job as running.
+func (s *Service) reserve(r *running) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ending:
-		stop(nil)
-		return j, ErrEnding
+		return ErrEnding
 	case len(s.running) >= maxRunning:
-		stop(nil)
-		return j, ErrBusy
+		return ErrBusy
 	}
-	if err := s.o.Store.Add(ctx, j); err != nil {
-		stop(nil)
-		return j, err
-	}
-	s.running[j.ID] = r
-	s.work.Go(func() {
-		defer stop(nil)
-		s.finish(always, r, work(own, r.add), context.Cause(own))
-	})
-	return j, nil
+	s.running[r.job.ID] = r
+	s.work.Add(1)
+	return nil
+}
+
+func (s *Service) forget(r *running) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, r.job.ID)
 }
 
 // finish stores the end of a job. If that fails, the job is listed as running until the next Open.
@@ -159,9 +177,7 @@ func (s *Service) finish(ctx context.Context, r *running, failure []byte, cause 
 	r.job, r.ended = j, true
 	r.wake()
 	r.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.running, j.ID)
+	s.forget(r)
 }
 
 // kept returns the lines that are stored: the first ones, as many as fit.
