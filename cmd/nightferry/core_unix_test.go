@@ -404,8 +404,20 @@ func (x *coreBox) publishes() {
 	if m := x.lines("status")[0]["measured"].([]any); len(m) != 1 || m[0].(map[string]any)["same"] != 3.0 {
 		t.Errorf("status --json: %v", m)
 	}
-	if n := x.lines("sync", "--all", "--dry-run"); len(n) == 0 || n[0]["event"] != "order" {
-		t.Errorf("sync: %v", n)
+	n := x.lines("sync", "--all", "--dry-run")
+	if len(n) < 2 || n[0]["event"] != "job" || n[1]["event"] != "order" {
+		t.Fatalf("sync: %v", n)
+	}
+	job, _ := n[0]["id"].(string)
+	if j := x.lines("job", "show", job); len(j) != 1 || j[0]["state"] != "done" || j[0]["kind"] != "sync" {
+		t.Errorf("job show: %v", j)
+	}
+	if list := x.lines("job", "list", "--limit", "2"); len(list) != 2 || list[0]["id"] != job || list[1]["state"] != "failed" {
+		t.Errorf("job list: %v", list)
+	}
+	x.fails(14, "job", "stop", "ff")
+	if j := x.lines("job", "stop", job); len(j) != 1 || j[0]["state"] != "done" {
+		t.Errorf("job stop: %v", j)
 	}
 	x.fails(2, "sync")
 }

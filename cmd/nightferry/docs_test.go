@@ -28,7 +28,9 @@ func TestDocumentedCommands(t *testing.T) {
 		if len(l.Args) > 0 && !l.Whole && strings.ToUpper(l.Args[0]) == l.Args[0] { // nightferry VERB --help
 			continue
 		}
-		cmd, rest, err := newRoot(&env{now: time.Now}).Find(l.Args)
+		root := newRoot(&env{now: time.Now})
+		root.InitDefaultHelpCmd() // as Execute does
+		cmd, rest, err := root.Find(l.Args)
 		if err != nil {
 			t.Errorf("%s: nightferry %s: %v", l.Where, strings.Join(l.Args, " "), err)
 			continue

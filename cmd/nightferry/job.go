@@ -113,6 +113,9 @@ func newJobShow(e *env) *cobra.Command {
 }
 
 func (g follower) showJob(j *api.Job) {
+	if g.e.json {
+		return // its event has it all
+	}
 	g.e.summary("%s of %s: %s; %s asked for it at %s", j.Kind, shown(jobScope(j)), j.State, shown(j.Who), minute(j.Started))
 	if !j.Ended.IsZero() {
 		g.e.summary("  it ended after %s", took(j.Ended.Sub(j.Started)))
