@@ -86,8 +86,12 @@ func (g *generator) operation(r *Route) object {
 		answer = object{"description": "One object a line: lines with line, then one with end or error. A stream without either was cut off.", "type": "object",
 			"properties": object{"line": answer, "end": object{"type": "boolean"}, "error": ref("Error")}}
 	}
+	status := "200"
+	if r.Method == http.MethodPost && (r.Answer == reflect.TypeFor[Job]() || r.Answer == reflect.TypeFor[*Job]()) {
+		status = "202" // and the header Location names the job
+	}
 	op := object{"summary": r.Summary, "operationId": operationID(r), "responses": object{
-		"200":     object{"description": "done", "content": object{r.Media: object{"schema": answer}}},
+		status:    object{"description": "done", "content": object{r.Media: object{"schema": answer}}},
 		"default": object{"description": "an error", "content": object{"application/json": object{"schema": ref("Error")}}},
 	}}
 	var list []object
