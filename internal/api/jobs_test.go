@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -67,7 +68,9 @@ func newSlow(t *testing.T) (s slow, ask func(method, path, body, key string) (in
 	url, c := remote(t, ServerOptions{Routes: Routes(b), Tokens: &whoever{rights.Principal{Name: "token kay", Role: rights.Admin}}, Repeats: newRepeats(t), Explain: deniedError})
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}

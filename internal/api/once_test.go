@@ -33,7 +33,7 @@ func newRepeats(t *testing.T) *idempotency.Service {
 }
 
 // operators are two tokens of operators, and one of a viewer.
-type operators struct{ oneToken }
+type operators struct{}
 
 func (operators) Check(text string) (rights.Principal, bool) {
 	p := rights.Principal{Name: "token " + text, Role: rights.Operator}

@@ -27,7 +27,9 @@ func life(t *testing.T, path string) (s *Service, end func()) {
 	go func() { done <- s.Run(ctx) }()
 	return s, func() {
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
