@@ -71,7 +71,7 @@ func newJobList(e *env) *cobra.Command {
 	return cmd
 }
 
-// jobScope is what a job is about.
+// jobScope returns the scope of a job as text.
 func jobScope(j *api.Job) string {
 	var parts []string
 	for _, p := range [][2]string{{"domain", j.Scope.Domain}, {"region", j.Scope.Region}, {"site", j.Scope.Site}, {"channel", j.Scope.Channel}} {
@@ -153,7 +153,7 @@ func (g follower) showJob(j *api.Job) {
 func (g follower) showWithdrawn(l *api.JobLine) {
 	g.e.summary("  %s withdrawn before a run started", count(int64(len(l.Withdrawn)), "request"))
 	if len(l.Left) > 0 {
-		g.e.summary("  %s had started and could not be stopped: nightferry halt stops it", count(int64(len(l.Left)), "run"))
+		g.e.summary("  %s could not be withdrawn: a run has started, or another\n  request for the channel waits. nightferry halt stops such runs", count(int64(len(l.Left)), "request"))
 	}
 }
 

@@ -107,7 +107,8 @@ type Order struct {
 	// Contested names the two machines that use the site's identity: no result of the run counts. Empty: one machine uses it.
 	Contested string `json:"contested,omitempty"`
 
-	before string // the newest run before the request, in an order of Follow
+	before   string // the newest run before the request, in an order of Follow
+	replaced bool   // an earlier request that the site had not obeyed
 }
 
 // Health reports whether the Core works.

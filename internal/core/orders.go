@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"nightferry/internal/desired"
@@ -74,7 +75,9 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 		return nil, err
 	}
 	ch := desired.Change{Requests: map[desired.Key]desired.Request{}}
+	waiting := map[desired.Key]bool{}
 	for _, s := range list {
+		q.addWaiting(waiting, wire.Address{Domain: s.Domain, Site: s.Name})
 		ch.Only = append(ch.Only, s.Name)
 		for _, p := range s.Placements {
 			ch.Requests[desired.Key{Address: wire.Address{Domain: s.Domain, Site: s.Name}, Channel: p.Channel}] = r
@@ -94,10 +97,11 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		connected := q.fleet.isConnected(a)
 		for _, d := range q.desired.Of(a).Desired {
-			if _, ok := ch.Requests[desired.Key{Address: a, Channel: d.Channel}]; !ok {
+			key := desired.Key{Address: a, Channel: d.Channel}
+			if _, ok := ch.Requests[key]; !ok {
 				continue
 			}
-			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected, Contested: q.fleet.contestOf(a)}
+			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected, Contested: q.fleet.contestOf(a), replaced: waiting[key]}
 			if !r.Now {
 				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wallTime())
 			}
@@ -108,6 +112,24 @@ func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scop
 		}
 	}
 	return out, nil
+}
+
+// addWaiting adds the channels of a site for which a request is in force that the site has not obeyed.
+func (q *Orders) addWaiting(waiting map[desired.Key]bool, a wire.Address) {
+	x := q.fleet.siteOf(a)
+	x.mu.Lock()
+	holds := x.holds
+	x.mu.Unlock()
+	for _, d := range q.desired.Of(a).Desired {
+		if d.Start > findHeld(holds, d.Channel).Obeyed {
+			waiting[desired.Key{Address: a, Channel: d.Channel}] = true
+		}
+	}
+}
+
+// isInForce reports whether no later request has replaced one.
+func (q *Orders) isInForce(o *Order) bool {
+	return slices.ContainsFunc(q.desired.Of(wire.Address{Domain: o.Domain, Site: o.Site}).Desired, func(d wire.Desired) bool { return d.Channel == o.Channel && d.Start == o.Start })
 }
 
 // VerifyRequest asks sites to compare their files with their release now.
@@ -133,7 +155,8 @@ func (q *Orders) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 }
 
 // Withdraw takes back the requests that no run has obeyed yet. A site that starts at the same moment obeys all the same. left are
-// those whose runs have started: a halt order stops them.
+// the others, which a halt order stops: a run has started since or is under way, or another request for the same channel
+// waits, so that the site runs in any case.
 func (q *Orders) Withdraw(ctx context.Context, orders []Order) (withdrawn, left []Order, err error) {
 	if err := q.acts(); err != nil {
 		return nil, orders, fmt.Errorf("withdraw: %w", err)
@@ -144,7 +167,7 @@ func (q *Orders) Withdraw(ctx context.Context, orders []Order) (withdrawn, left 
 		if err != nil {
 			return nil, orders, err
 		}
-		if newest != nil && newest.ID.String() != o.before {
+		if newest != nil && (newest.ID.String() != o.before || newest.Finished.IsZero()) || o.replaced || !q.isInForce(&o) {
 			left = append(left, o)
 			continue
 		}

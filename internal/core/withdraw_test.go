@@ -33,3 +33,32 @@ func TestWithdraw(t *testing.T) {
 		t.Errorf("after a run: %+v %+v %v", withdrawn, left, err)
 	}
 }
+
+// TestWithdrawLeavesOthers withdraws a request that has replaced one of another person, and one that a later request has
+// replaced: the site is to run in both cases.
+func TestWithdrawLeavesOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "a")
+	w.publish("package")
+	sync := func() []core.Order {
+		t.Helper()
+		orders, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka", Channel: "package"}, Rehash: true})
+		if err != nil || len(orders) != 1 {
+			t.Fatalf("%+v %v", orders, err)
+		}
+		return orders
+	}
+	first, second := sync(), sync()
+	for name, orders := range map[string][]core.Order{"the earlier one": first, "the later one": second} {
+		withdrawn, left, err := w.core.Orders.Withdraw(t.Context(), orders)
+		if err != nil || len(withdrawn) != 0 || len(left) != 1 {
+			t.Errorf("%s: %+v %+v %v", name, withdrawn, left, err)
+		}
+	}
+	defer w.runAgent("osaka", true)()
+	w.until("the run that was asked for", func() bool {
+		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		return err == nil && len(list) == 1 && !list[0].Finished.IsZero() && list[0].Trigger == "sync"
+	})
+}

@@ -27,6 +27,7 @@ const (
 
 const (
 	maxRunning = 64
+	maxEach    = 16        // of one person, so that the others can work
 	maxLines   = 8 << 20   // bytes of a running job's result
 	maxKept    = 256 << 10 // bytes of its result that are stored
 )
@@ -34,6 +35,8 @@ const (
 var (
 	// ErrBusy means that as many jobs run as may.
 	ErrBusy = fmt.Errorf("%d jobs run, and no more may", maxRunning)
+	// ErrMany means that one person has as many jobs as may run.
+	ErrMany = fmt.Errorf("%d of your jobs run, and no more may", maxEach)
 	// ErrEnding means that the process ends.
 	ErrEnding = errors.New("the Core stops")
 
@@ -144,6 +147,15 @@ func (s *Service) reserve(r *running) error {
 		return ErrEnding
 	case len(s.running) >= maxRunning:
 		return ErrBusy
+	}
+	own := 0
+	for _, other := range s.running {
+		if other.job.Who == r.job.Who {
+			own++
+		}
+	}
+	if own >= maxEach {
+		return ErrMany
 	}
 	s.running[r.job.ID] = r
 	s.work.Add(1)

@@ -174,10 +174,22 @@ func TestBounds(t *testing.T) {
 	if lines > 4 || lines+missed != 10 && lines+missed != 0 {
 		t.Errorf("%d lines, %d missed", lines, missed)
 	}
-	for err == nil {
-		_, err = s.Start(t.Context(), ledger.Job{}, untilStopped)
+	// One person gets a part of the places; the others get the rest.
+	started := func(who string) (n int, err error) {
+		for ; err == nil; n++ {
+			_, err = s.Start(t.Context(), ledger.Job{Who: who}, untilStopped)
+		}
+		return n - 1, err
 	}
-	if !errors.Is(err, ErrBusy) {
-		t.Error(err)
+	for _, who := range []string{"kay", "ben", "eve"} {
+		if n, err := started(who); n != maxEach || !errors.Is(err, ErrMany) {
+			t.Errorf("%s: %d jobs, %v", who, n, err)
+		}
+	}
+	if n, err := started("sam"); n != maxEach || !errors.Is(err, ErrBusy) && !errors.Is(err, ErrMany) {
+		t.Errorf("the last: %d jobs, %v", n, err)
+	}
+	if _, err := s.Start(t.Context(), ledger.Job{Who: "joe"}, untilStopped); !errors.Is(err, ErrBusy) {
+		t.Errorf("beyond all places: %v", err)
 	}
 }
