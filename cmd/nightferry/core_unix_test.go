@@ -204,6 +204,10 @@ func (x *coreBox) running() {
 	contains(t, x.must("secret", "rotate", "domain/corp/signing"), "version 2")
 	contains(t, x.table("secret", "list"), `domain/corp/signing +2 +2`, `smtp +2 +2`)
 	contains(t, x.must("audit"), `vault rotate +smtp`, `vault set +smtp`)
+	if out := x.must("audit"); strings.Contains(out, "vault get") {
+		t.Errorf("reads of the vault hide what people did: %s", out)
+	}
+	contains(t, x.must("audit", "--reads"), "vault get")
 	contains(t, x.table("incidents"), "no incident")
 	contains(t, x.table("exceptions"), "no file failed")
 	contains(t, x.fails(14, "exceptions", "berlyn"), `did you mean "berlin"`)

@@ -181,7 +181,7 @@ func newLimit(e *env) *cobra.Command {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("limit", "name --site, --region or --domain, or --all")
 			}
-			r := api.LimitRequest{Scope: api.Scope(s.Scope)}
+			r := api.LimitRequest{Scope: api.Scope(s.Scope), All: all}
 			switch {
 			case off == (len(args) == 1) || off && life != "":
 				return usage("limit", "want a RATE, or --off alone")

@@ -125,7 +125,7 @@ func newSync(e *env) *cobra.Command {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("sync", "name --site, --region or --domain, or --all")
 			}
-			r.Scope = api.Scope(s.Scope)
+			r.Scope, r.All = api.Scope(s.Scope), all
 			return follower{e}.sync(ctx, &f, r, follow)
 		},
 	})

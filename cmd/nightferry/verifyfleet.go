@@ -36,7 +36,7 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 		return err
 	}
 	defer a.Close()
-	r := api.VerifyRequest{Scope: api.Scope{Site: f.subject.Site, Region: f.subject.Region, Domain: f.subject.Domain, Channel: v.channel}, Full: v.full, Repair: f.repair}
+	r := api.VerifyRequest{Scope: api.Scope{Site: f.subject.Site, Region: f.subject.Region, Domain: f.subject.Domain, Channel: v.channel}, All: v.all, Full: v.full, Repair: f.repair}
 	g.e.onInterrupt = sitesGoOn
 	began := g.e.now()
 	var away, bad []string

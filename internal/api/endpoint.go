@@ -30,7 +30,7 @@ type Route struct {
 	Handle func(ctx context.Context, c *Call) (any, error)
 }
 
-// Need is what a principal needs for any request of a route.
+// Need is the right that every request of a route needs.
 type Need struct {
 	Role rights.Role
 	All  bool // over all sites
@@ -192,6 +192,14 @@ func queryOf(v any) url.Values {
 		out.Set(p.name, text)
 	}
 	return out
+}
+
+// checkAll refuses a request that names no sites, unless it states that it is for all: a forgotten scope would move the whole fleet.
+func checkAll(s Scope, all bool) error {
+	if named := s.Site != "" || s.Region != "" || s.Domain != ""; named == all {
+		return badQuery("want a scope with a site, a region or a domain, or \"all\": true")
+	}
+	return nil
 }
 
 func badQuery(format string, args ...any) error {

@@ -45,7 +45,7 @@ func (r *routes) startJob(ctx context.Context, kind string, scope fleet.Scope, r
 		failure, _ := json.Marshal(r.explainJob(ctx, err)) // it consists of texts
 		return failure
 	})
-	if errors.Is(err, jobs.ErrBusy) || errors.Is(err, jobs.ErrEnding) {
+	if errors.Is(err, jobs.ErrBusy) || errors.Is(err, jobs.ErrMany) || errors.Is(err, jobs.ErrEnding) {
 		err = &Error{Code: "conflict", Message: err.Error(), Fix: "nightferry job list shows the jobs; wait until one has ended, or stop one"}
 	}
 	if err != nil {
@@ -137,6 +137,9 @@ func (r *routes) addJobs() {
 		})
 	})
 	order[SyncRequest](r, "/v1/sync", "Request that sites start a run now, as a job", func(ctx context.Context, f FollowQuery, q SyncRequest) (*Job, error) {
+		if err := checkAll(q.Scope, q.All); err != nil {
+			return nil, err
+		}
 		scope := fleet.Scope(q.Scope)
 		return r.startJob(ctx, "sync", scope, q, func(ctx context.Context, send func(*JobLine)) error {
 			return r.followRuns(ctx, f, scope, send, func() ([]core.Order, error) {
@@ -145,6 +148,9 @@ func (r *routes) addJobs() {
 		})
 	})
 	order[VerifyRequest](r, "/v1/verify", "Request that sites compare their files with their release, as a job", func(ctx context.Context, f FollowQuery, q VerifyRequest) (*Job, error) {
+		if err := checkAll(q.Scope, q.All); err != nil {
+			return nil, err
+		}
 		scope := fleet.Scope(q.Scope)
 		return r.startJob(ctx, "verify", scope, q, func(ctx context.Context, send func(*JobLine)) error {
 			return r.followRuns(ctx, f, scope, send, func() ([]core.Order, error) {

@@ -151,3 +151,15 @@ func TestStopJobs(t *testing.T) {
 		}
 	}
 }
+
+// TestForgottenScope checks that a request without a scope moves no site, unless it states that it is for all.
+func TestForgottenScope(t *testing.T) {
+	_, ask := newSlow(t)
+	for body, want := range map[string]int{`{}`: 400, `{"scope":{}}`: 400, `{"scope":{"channel":"package"}}`: 400, `{"scope":{"site":"rome"},"all":true}`: 400, `{"scope":{"site":"rome"}}`: 202, `{"all":true}`: 202} {
+		for _, path := range []string{"/v1/sync", "/v1/verify"} {
+			if status, _, text := ask("POST", path, body, ""); status != want {
+				t.Errorf("%s %s: %d %s", path, body, status, text)
+			}
+		}
+	}
+}

@@ -89,6 +89,7 @@ type ResumeRequest struct {
 // SyncRequest asks sites to start a run now.
 type SyncRequest struct {
 	Scope  Scope `json:"scope"`
+	All    bool  `json:"all"`     // every site: without it, the scope names a site, a region or a domain
 	DryRun bool  `json:"dry_run"` // report what would move, change nothing
 	Rehash bool  `json:"rehash"`  // read every byte
 	Now    bool  `json:"now"`     // also while no window is open
@@ -98,6 +99,7 @@ type SyncRequest struct {
 // VerifyRequest asks sites to compare their files with their release now.
 type VerifyRequest struct {
 	Scope  Scope `json:"scope"`
+	All    bool  `json:"all"`    // every site: without it, the scope names a site, a region or a domain
 	Full   bool  `json:"full"`   // read every byte
 	Repair bool  `json:"repair"` // fetch what differs
 }
@@ -118,6 +120,7 @@ type Order struct {
 // LimitRequest changes how fast sites move.
 type LimitRequest struct {
 	Scope Scope         `json:"scope"`       // without a channel
+	All   bool          `json:"all"`         // every site: without it, the scope names a site, a region or a domain
 	Rate  string        `json:"rate"`        // a rate, 0, unlimited or a timetable; empty: the configuration's counts again
 	For   clock.Seconds `json:"for_seconds"` // 0: until it is lifted
 }

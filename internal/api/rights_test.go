@@ -74,7 +74,7 @@ func parts(route, target string) (query url.Values, body any) {
 	case "POST /v1/reload":
 		return nil, nil
 	case "POST /v1/limit":
-		return nil, LimitRequest{Scope: scope}
+		return nil, LimitRequest{Scope: scope, All: scope == Scope{}}
 	case "POST /v1/halt":
 		return nil, halted
 	case "POST /v1/resume":
@@ -85,9 +85,9 @@ func parts(route, target string) (query url.Values, body any) {
 	case "POST /v1/publish":
 		return nil, PublishRequest{}
 	case "POST /v1/sync":
-		return url.Values{"follow": {"true"}}, SyncRequest{Scope: scope}
+		return url.Values{"follow": {"true"}}, SyncRequest{Scope: scope, All: scope == Scope{}}
 	case "POST /v1/verify":
-		return nil, VerifyRequest{Scope: scope}
+		return nil, VerifyRequest{Scope: scope, All: scope == Scope{}}
 	}
 	return nil, "unknown"
 }

@@ -240,6 +240,9 @@ func (r *routes) addChanges() {
 	post(r, all(rights.Admin), "/v1/secrets/rotate", "Replace a secret", secret(true))
 	post(r, all(rights.Admin), "/v1/reload", "Read the configuration file again", func(ctx context.Context, _ none) (Reloaded, error) { return b.Process.Reload(ctx) })
 	post(r, some(rights.Operator), "/v1/limit", "Limit the rate of sites", func(ctx context.Context, l LimitRequest) ([]Limited, error) {
+		if err := checkAll(l.Scope, l.All); err != nil {
+			return nil, err
+		}
 		list, err := b.Orders.Limit(ctx, core.LimitRequest{Scope: fleet.Scope(l.Scope), Rate: l.Rate, For: l.For})
 		return viewsOf(list, err, limitedOf)
 	})

@@ -29,7 +29,7 @@ func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
 	low, err1 := hex.DecodeString(padRunID(prefix, '0'))
 	high, err2 := hex.DecodeString(padRunID(prefix, 'f'))
 	if err1 != nil || err2 != nil || prefix == "" {
-		return nil, fmt.Errorf("run %q: want 1 to 32 hexadecimal digits", prefix)
+		return nil, fmt.Errorf("run %q: want 1 to 32 hexadecimal digits: %w", prefix, ErrNotFound)
 	}
 	return queryAll(ctx, l.db.read, fmt.Sprintf("find run %s", prefix), scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", low, high)

@@ -149,7 +149,7 @@ func (e *DeniedError) Error() string {
 // Remedy names who can help.
 func (e *DeniedError) Remedy() string {
 	if e.Local {
-		return "run the command on the Core's machine, with no API token in the environment (NIGHTFERRY_TOKEN, NIGHTFERRY_TOKEN_FILE)"
+		return "run the command on the Core's machine, without NIGHTFERRY_CORE, NIGHTFERRY_TOKEN and NIGHTFERRY_TOKEN_FILE in the environment"
 	}
 	return "ask an administrator of the Core to do it, or for these rights"
 }
