@@ -81,7 +81,7 @@ func (b *bench) consoleFleet(ctx context.Context, size consoleSize, res *console
 	if err := c.init(ctx, storeURL(bucket, b.backend), size); err != nil {
 		return err
 	}
-	// The Core publishes the channels. What the sites hold is written while it is stopped.
+	// The Core publishes the channels. The holdings of the sites are written while it is stopped.
 	if err := c.start(ctx); err != nil {
 		return err
 	}

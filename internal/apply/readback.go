@@ -44,8 +44,8 @@ func (g *stager) checkFiles(ctx context.Context) error {
 	return nil
 }
 
-// readBack reads what has been written of a file since the last call. With k.last it reads the rest, reports whether
-// the file holds what the release states, and finishes it if it does.
+// readBack reads the part of a file that was written since the last call. With k.last it reads the rest, reports whether
+// the file has the digest of the release, and finishes it if it has.
 func (g *stager) readBack(ctx context.Context, k check, buf []byte) (same bool, err error) {
 	c, p := &g.changes[k.change], g.pipes[k.change]
 	if !k.last {

@@ -419,8 +419,8 @@ func (g *stager) stageWhole(ctx context.Context, i int32, b []byte) error {
 	return nil
 }
 
-// writeWhole writes a file's bytes and reads them back. It reports whether they are what the release states, and
-// finishes the file if they are.
+// writeWhole writes a file's bytes and reads them back. It reports whether they have the digest of the release, and
+// finishes the file if they have.
 func (g *stager) writeWhole(c *change, f *durable.File, b []byte) (same bool, err error) {
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return false, err

@@ -101,7 +101,7 @@ func open(t *testing.T) *browser {
 		case *runtime.EventExceptionThrown:
 			text = x.ExceptionDetails.Error()
 		}
-		if text != "" && !strings.Contains(text, "responded with a status of 40") { // pages that do not exist, and what is refused
+		if text != "" && !strings.Contains(text, "responded with a status of 40") { // pages that do not exist, and refused requests
 			b.mu.Lock()
 			b.reported = append(b.reported, text)
 			b.mu.Unlock()

@@ -220,7 +220,7 @@ func runOf(w *consoletest.World, site string) string {
 	panic("no run of " + site)
 }
 
-// TestRoles signs in as a person of each role, and tries every route: what the role may do is offered and done, everything else is
+// TestRoles signs in as a person of each role, and tries every route: an allowed action is offered and done, everything else is
 // neither offered nor done.
 func TestRoles(t *testing.T) {
 	list := tries(consoletest.New())
@@ -249,7 +249,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// try makes one request, and compares what was offered, answered and done with the rights.
+// try makes one request, and compares the offer, the answer and the deed with the rights.
 func (s *station) try(t *testing.T, b *browser, g signin.Grant, x try) {
 	t.Helper()
 	method, _, _ := strings.Cut(x.route, " ")
@@ -269,11 +269,11 @@ func (s *station) try(t *testing.T, b *browser, g signin.Grant, x try) {
 	case may && method == "GET":
 		want = 200
 	case may:
-		want, n = 0, 1 // to the page that shows what was done
+		want, n = 0, 1 // to the page that shows the result
 	case x.path == "/" && g.Role == rights.Logs:
 		want = 0 // to the only page that they may see
 	}
-	if got.Status != want && (got.Status != 404 || x.site == "") || len(deeds) != n { // what a person may not see does not exist for them
+	if got.Status != want && (got.Status != 404 || x.site == "") || len(deeds) != n { // a site outside of the scope does not exist for the person
 		t.Errorf("%s: status %d, want %d; done: %q", what, got.Status, want, deeds)
 	}
 }

@@ -72,7 +72,7 @@ type publishPage struct {
 	Files    []record.File
 	More     bool
 	Counts   []publishCount
-	May      bool // publish what the dry run has shown
+	May      bool // publish the changes of the dry run
 }
 
 type publishCount struct {

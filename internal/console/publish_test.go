@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/rights"
 )
 
-// TestPublish publishes what a dry run has shown, and nothing without it or after a refused one.
+// TestPublish publishes the changes that a dry run has shown, and nothing without it or after a refused one.
 func TestPublish(t *testing.T) {
 	w := consoletest.New()
 	c := New(Options{Backend: w.Backend()})

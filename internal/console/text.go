@@ -116,7 +116,7 @@ func apart(d ledger.Seconds) string {
 	return took(time.Duration(s * float64(time.Second)))
 }
 
-// trigger writes what has started a run.
+// trigger writes the reason for which a run started.
 func trigger(word string) string {
 	switch word {
 	case "desired":

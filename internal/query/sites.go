@@ -135,7 +135,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			case st.Enrolled.IsZero():
 				ch.State = unproven // a site without an identity sends no reports, so it no longer proves anything
 			}
-			if st.Contested != "" { // what it sends about a run is not known to be so
+			if st.Contested != "" { // its word about a run proves nothing
 				ch.State, ch.Waiting, ch.Progress = stateContested, nil, nil
 			}
 			if ch.lost != nil {
