@@ -83,10 +83,11 @@ type Service struct {
 }
 
 type running struct {
-	job  ledger.Job
-	stop context.CancelCauseFunc
+	id, who string
+	stop    context.CancelCauseFunc
 
 	mu       sync.Mutex
+	job      ledger.Job
 	lines    [][]byte
 	first    int // number of lines[0]
 	size     int
@@ -118,7 +119,7 @@ func (s *Service) Start(ctx context.Context, j ledger.Job, work Work) (ledger.Jo
 	j.ID, j.Started, j.State = hex.EncodeToString(id), s.o.Now(), Running
 	always := context.WithoutCancel(ctx)
 	own, stop := context.WithCancelCause(always)
-	r := &running{job: j, stop: stop, changed: make(chan struct{})}
+	r := &running{id: j.ID, who: j.Who, job: j, stop: stop, changed: make(chan struct{})}
 	if err := s.reserve(r); err != nil {
 		stop(nil)
 		return j, err
@@ -150,14 +151,14 @@ func (s *Service) reserve(r *running) error {
 	}
 	own := 0
 	for _, other := range s.running {
-		if other.job.Who == r.job.Who {
+		if other.who == r.who {
 			own++
 		}
 	}
 	if own >= maxEach {
 		return ErrMany
 	}
-	s.running[r.job.ID] = r
+	s.running[r.id] = r
 	s.work.Add(1)
 	return nil
 }
@@ -165,7 +166,7 @@ func (s *Service) reserve(r *running) error {
 func (s *Service) forget(r *running) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.running, r.job.ID)
+	delete(s.running, r.id)
 }
 
 // finish stores the end of a job. If that fails, the job is listed as running until the next Open.
