@@ -94,22 +94,27 @@ func newJobShow(e *env) *cobra.Command {
 		example: "nightferry job show 4f2a91c07d3be815",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			a, err := f.client()
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			j, err := api.JobCalls{Client: a}.Show(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			e.event("job", j)
-			follower{e}.showJob(&j)
-			return nil
+			return follower{e}.oneJob(&f, func(c api.JobCalls) (api.Job, error) { return c.Show(ctx, args[0]) })
 		},
 	})
 	f.add(cmd)
 	return cmd
+}
+
+// oneJob calls the Core about one job and shows the job.
+func (g follower) oneJob(f *coreFlags, call func(api.JobCalls) (api.Job, error)) error {
+	a, err := f.client()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	j, err := call(api.JobCalls{Client: a})
+	if err != nil {
+		return err
+	}
+	g.e.event("job", j)
+	g.showJob(&j)
+	return nil
 }
 
 func (g follower) showJob(j *api.Job) {
@@ -167,18 +172,7 @@ func newJobStop(e *env) *cobra.Command {
 		example: "nightferry job stop 4f2a91c07d3be815",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			a, err := f.client()
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			j, err := api.JobCalls{Client: a}.Stop(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			e.event("job", j)
-			follower{e}.showJob(&j)
-			return nil
+			return follower{e}.oneJob(&f, func(c api.JobCalls) (api.Job, error) { return c.Stop(ctx, args[0]) })
 		},
 	})
 	f.add(cmd)

@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
@@ -57,7 +58,9 @@ func (e *ContestedError) Error() string {
 }
 
 // Remedy tells how to settle it.
-func (e *ContestedError) Remedy() string { return query.ContestRemedy(e.Site) }
+func (e *ContestedError) Remedy() string {
+	return kinds.ForSite(kinds.Remedy(kinds.Cloned, ""), e.Site, "")
+}
 
 // Follow calls order, which gives orders to the sites of a scope, passes
 // them to ordered, and sends the events of the runs of connected sites that obey

@@ -75,18 +75,13 @@ func (r *reasons) add(what string, since time.Time, cause, remedy string, told .
 	r.list = append(r.list, x)
 }
 
-// ContestRemedy returns what to do about a site whose identity two machines use.
-func ContestRemedy(site string) string {
-	return "stop one of the two; nightferry site token " + site + ", then enroll the other one again; nightferry site confirm " + site + " if one is gone for good"
-}
-
 // findReasons finds the reasons why a channel at a site is not current, the most
 // urgent first. None: nothing does. While the site is not enrolled, or is halted,
 // it names nothing that only another order could change.
 func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) []Reason {
 	out := reasons{of: Reason{Domain: s.Domain, Site: s.Name, Channel: ch.Channel}}
 	if st.Contested != "" {
-		out.add("contested", time.Time{}, st.Contested, ContestRemedy(s.Name), kinds.Cloned)
+		out.add("contested", time.Time{}, st.Contested, kinds.Remedy(kinds.Cloned, ""), kinds.Cloned)
 	}
 	order := v.OrderFor(s, ch.Channel)
 	if order != nil {
