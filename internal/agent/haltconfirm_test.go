@@ -72,7 +72,13 @@ func TestStopIsConfirmedUntilAcknowledged(t *testing.T) {
 	w.await("the word that it has stopped", func() bool { return len(stops()) > 0 })
 	w.await("the same word again", func() bool { return len(stops()) > 1 })
 	w.mu.Lock()
-	if l := stops(); l[0].Epoch != l[1].Epoch || l[0].Orders[0] != l[1].Orders[0] { // a new connection may give it a new number
+	l := stops()
+	first, second := l[0].Orders[0], l[1].Orders[0]
+	if second.Ago < first.Ago {
+		t.Errorf("sent %d ms after the stop, then %d ms after it", first.Ago, second.Ago)
+	}
+	first.Ago, second.Ago = 0, 0 // the age is that of the sending
+	if l[0].Epoch != l[1].Epoch || first != second { // a new connection may give it a new number
 		t.Errorf("%+v became %+v", l[0], l[1])
 	}
 	w.unanswered = false
