@@ -20,7 +20,8 @@ type survey struct {
 	links          []string
 	unreadable     []string
 	names          []string
-	notText        int // number of names that are not UTF-8
+	nowhere        int // number of names that no site can hold
+	notText        int // those of them that are not UTF-8
 	removedFiles   int64
 	skippedSpecial int64
 	mounts         []string // folders at which another volume is mounted
@@ -110,9 +111,7 @@ func (p *push) surveySource(ctx context.Context) (*survey, error) {
 		}
 		if why := p.checkName(&check, it); why != nil {
 			s.names = append(s.names, why.Error())
-			if !utf8.ValidString(it.Path) {
-				s.notText++
-			}
+			s.countNowhere(it.Path)
 		}
 		if it.Mount {
 			s.mounts = append(s.mounts, it.Path)
@@ -139,6 +138,35 @@ func (p *push) surveySource(ctx context.Context) (*survey, error) {
 	}
 	s.skippedSpecial = int64(len(s.links))
 	return &s.survey, p.applyGuards(&s.survey)
+}
+
+// countNowhere counts a refused name that no permission makes publishable.
+func (s *survey) countNowhere(path string) {
+	if manifest.CheckPath(path, false) == nil {
+		return
+	}
+	s.nowhere++
+	if !utf8.ValidString(path) {
+		s.notText++
+	}
+}
+
+// namesRemedy counts the refused names. It offers permission only where that helps.
+func (s *survey) namesRemedy() string {
+	remedy := "rename or exclude them, or, where no site runs Windows, use --allow-unportable-names"
+	if s.nowhere > 0 {
+		remedy = "rename or exclude them"
+	}
+	if s.notText > 0 {
+		remedy += "; convmv -f ISO-8859-1 -t UTF-8 -r --notest DIR renames those that are not UTF-8"
+	}
+	switch s.nowhere {
+	case 0:
+		return fmt.Sprintf("%d names cannot be held by every site (%s)", len(s.names), remedy)
+	case len(s.names):
+		return fmt.Sprintf("%d names can be held by no site (%s)", s.nowhere, remedy)
+	}
+	return fmt.Sprintf("%d names cannot be held by every site, and %d of them by none (%s)", len(s.names), s.nowhere, remedy)
 }
 
 // looksSame reports whether a path looks unchanged. For a folder it compares only the mode, because the times of a
@@ -185,12 +213,8 @@ func (p *push) applyGuards(s *survey) error {
 	case len(s.links) > 0 && p.o.Links == Refuse:
 		return &GuardError{Guard: "links", Paths: s.links,
 			Why: fmt.Sprintf("the source holds %d links or special files, which a release cannot hold (exclude them, or leave them out with --links skip)", len(s.links))}
-	case s.notText > 0:
-		return &GuardError{Guard: "names", Paths: s.names,
-			Why: fmt.Sprintf("%d names cannot be held by every site, and %d of them by none, since they are not UTF-8 (rename those, such as with convmv -f ISO-8859-1 -t UTF-8 -r --notest DIR, or exclude them)", len(s.names), s.notText)}
 	case len(s.names) > 0:
-		return &GuardError{Guard: "names", Paths: s.names,
-			Why: fmt.Sprintf("%d names cannot be held by every site (rename or exclude them, or, where no site runs Windows, use --allow-unportable-names)", len(s.names))}
+		return &GuardError{Guard: "names", Paths: s.names, Why: s.namesRemedy()}
 	case s.files == 0 && !p.o.AllowEmpty:
 		return &GuardError{Guard: "empty",
 			Why: fmt.Sprintf("the source %q holds no file (is it mounted? if it is meant to be empty, use --allow-empty)", p.source)}
