@@ -97,6 +97,19 @@ func TestClonedSite(t *testing.T) {
 		}
 	}
 	state("contested")
+	connected := func() bool {
+		t.Helper()
+		s, err := w.core.Query.Status(t.Context())
+		return err == nil && s.Connected == 1
+	}
+	leave := func(s *wireSite) {
+		osaka.say(wire.VerbBeat, 0, &wire.Beat{Instance: s.instance, At: time.Now().UnixMilli(), Leaving: true})
+		osaka.deliver([]wire.Event{problem(t, "control", "", true)}) // it is handled after the other one
+	}
+	leave(clone)
+	if !connected() {
+		t.Error("one of two machines leaves, and the site counts as gone")
+	}
 	stopped(clone)
 	stopped(osaka)
 	osaka.hello() // it is handled after them
@@ -143,6 +156,10 @@ func TestClonedSite(t *testing.T) {
 		t.Error("the site need not prove anew what it holds")
 	}
 	osaka.hello()
+	leave(clone) // the copy's last message comes after the operator's word
+	if w.has("cloned") || !connected() {
+		t.Error("the last message of a machine that has stopped counts against the one that stays")
+	}
 	run()
 	state("current")
 	stopped(osaka)

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"runtime"
@@ -231,7 +232,11 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
-	x.noteProcess(c.Enrolment.Contact(ctx, a, enrolment.Sender{Instance: v.Instance, At: v.At}))
+	last := c.Enrolment.Contact(ctx, a, enrolment.Sender{Instance: v.Instance, At: v.At, Leaving: v.Leaving})
+	x.noteProcess(last)
+	if v.Leaving && (last.ID != hex.EncodeToString(v.Instance) || c.fleet.isContested(a)) {
+		return // another process uses the identity, and stays
+	}
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {

@@ -210,7 +210,7 @@ func TestRevoke(t *testing.T) {
 }
 
 // TestContest: a second machine makes the site contested, once. After an operator's word it is one machine again, which
-// has to prove what it holds.
+// has to prove what it holds. The last message of the machine that was stopped may arrive later: it changes nothing.
 func TestContest(t *testing.T) {
 	w, s := newWorld()
 	first, second := []byte("0123456789abcdef"), []byte("fedcba9876543210")
@@ -229,6 +229,10 @@ func TestContest(t *testing.T) {
 		t.Error("there is nothing to confirm")
 	}
 	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 5, Machine: "a"})
+	if last := s.Contact(t.Context(), osaka, Sender{Instance: second, At: 6, Leaving: true}); last.ID != w.sites[osaka].Identity.Process.ID {
+		t.Errorf("the process that stays is %q", last.ID)
+	}
+	s.Contact(t.Context(), osaka, Sender{Instance: first, At: 7, Machine: "a"})
 	w.want(t)
 }
 

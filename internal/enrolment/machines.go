@@ -65,6 +65,7 @@ type Sender struct {
 	Instance []byte
 	At       int64  // Unix milliseconds, its own clock
 	Machine  string // for people; empty: unknown
+	Leaving  bool   // its last message: it stops
 
 	// The record of starts in its state, as in wire.Hello. Starts is 0 if the message has none.
 	Lineage []byte
@@ -87,6 +88,10 @@ func (s *Service) Contact(ctx context.Context, a wire.Address, v Sender) ledger.
 	if m == nil {
 		m = &machines{}
 		s.machines[a] = m
+	}
+	if v.Leaving && string(v.Instance) != m.now.id { // a process that ends is no second one from here on, also if it is heard after Confirm
+		s.mu.Unlock()
+		return id.Process
 	}
 	isNew, other := m.noteProcess(process{string(v.Instance), s.o.Clip(v.Machine[:min(len(v.Machine), wire.MaxMachine)]), s.o.Now(), v.At})
 	now := m.now
