@@ -8,7 +8,6 @@ import (
 	"testing"
 )
 
-
 // TestNamesOfNoSite: names that a permission would not make publishable are counted, and the remedy names no permission.
 func TestNamesOfNoSite(t *testing.T) {
 	for _, c := range []struct{ name, says string }{
