@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"nightferry/internal/fleet"
+	"nightferry/internal/incident"
+	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/wire"
 )
@@ -18,5 +20,27 @@ func TestProgressAfterReload(t *testing.T) {
 	c.handleProgress(wire.Address{Domain: "corp", Site: "gone"}, x, &wire.Progress{Run: make([]byte, 16), Channel: "package"})
 	if len(x.progress) > 0 {
 		t.Error("a site that is not configured makes progress")
+	}
+}
+
+// TestStalledEnds: progress that arrives after its run has ended is no movement, and what has ended is not stalled.
+func TestStalledEnds(t *testing.T) {
+	now := time.Now()
+	s := sites{now: func() time.Time { return now }, beat: time.Hour, started: now.Add(-time.Minute)}
+	a := wire.Address{Domain: "apac", Site: "osaka"}
+	x := s.siteOf(a)
+	x.spoke, x.seen = true, now
+	si := sightings{o: &Options{Now: s.now}, fleet: &s, notices: &notices{incidents: incident.New(incident.Options{Now: s.now})}}
+	run := ledger.Run{ID: ledger.RunID{7}, Domain: "apac", Site: "osaka", Channel: "package"}
+	si.noteMovement(a, x, "package", run.ID)
+	now = now.Add(20 * time.Minute)
+	if list := s.stalled(x); len(list) != 1 || list["package"].Run != run.ID {
+		t.Fatalf("%+v", list)
+	}
+	si.notices.endMovement(x, &run)
+	si.noteMovement(a, x, "package", run.ID)
+	now = now.Add(20 * time.Minute)
+	if list := s.stalled(x); len(list) != 0 {
+		t.Errorf("%+v", list)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
@@ -40,6 +41,9 @@ func (wt *watch) endLostRuns(ctx context.Context) error {
 			continue
 		}
 		if run, err := wt.ledger.Run(ctx, r.ID); err == nil {
+			if x := wt.fleet.findSite(wire.Address{Domain: r.Domain, Site: r.Site}); x != nil {
+				wt.notices.endMovement(x, &run)
+			}
 			wt.notices.emitEvent(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
 		wt.ended()
@@ -71,6 +75,9 @@ func (wt *watch) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 		return "the channel is no longer one of the site's", nil
 	case wt.clock.wallTime().Sub(r.Started) > lostAfter && !wt.fleet.heardLately(x) && wt.now().Sub(x.seen) > lostAfter:
 		return "no message from the site for " + lostAfter.String(), nil
+	}
+	if _, heard := x.moved[r.Channel]; !heard { // since the start of this Core
+		x.moved[r.Channel] = query.Movement{Run: r.ID, At: wt.now()}
 	}
 	return "", nil
 }

@@ -261,8 +261,12 @@ func (c *Core) handleProgress(a wire.Address, x *site, v *wire.Progress) {
 		return
 	}
 	x.mu.Lock()
+	last, known := x.progress[v.Channel]
 	x.progress[v.Channel] = p
 	x.mu.Unlock()
+	if !known || last != p {
+		c.sightings.noteMovement(a, x, v.Channel, p.Run)
+	}
 	c.notices.emitEvent(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.Run.String(), Progress: &p.Progress})
 }
 

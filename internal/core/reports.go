@@ -83,6 +83,7 @@ func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.P
 		c.notices.emitEvent(Event{Kind: IncidentResolved, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, s := range done.Started {
+		c.sightings.noteMovement(a, x, s.Channel, s.Run)
 		c.notices.emitEvent(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.Channel, Run: s.Run.String()})
 	}
 	for i := range done.Ended {
@@ -92,6 +93,7 @@ func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.P
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()
+		c.notices.endMovement(x, run)
 		c.notices.emitEvent(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: run.ID.String(), Text: string(run.State), Ended: run})
 	}
 	if len(done.Ended) > 0 {

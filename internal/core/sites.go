@@ -41,6 +41,7 @@ type site struct {
 	compared  bool        // holds and the ledger agree
 	unproven  []string    // channels of which the Core asks for a new proof
 	progress  map[string]query.Progress
+	moved     map[string]query.Movement // by channel, of the last run; At is zero once it has ended
 	waits     map[string]query.Waiting // by channel, as the last heartbeat has them
 }
 
@@ -77,7 +78,7 @@ func (s *sites) siteOf(a wire.Address) *site {
 		if s.all == nil {
 			s.all = map[wire.Address]*site{}
 		}
-		x = &site{inbox: newInbox(), progress: map[string]query.Progress{}}
+		x = &site{inbox: newInbox(), progress: map[string]query.Progress{}, moved: map[string]query.Movement{}}
 		s.all[a] = x
 	}
 	return x
@@ -91,7 +92,7 @@ func (s *sites) Site(a wire.Address) (query.Site, bool) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return query.Site{Connected: s.heardLately(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits,
+	return query.Site{Connected: s.heardLately(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Stalled: s.stalled(x), Waits: x.waits,
 		Refused: x.refused, RefusedAt: x.refusedAt}, true
 }
 
@@ -263,6 +264,7 @@ func (si *sightings) writeSightings(ctx context.Context) {
 		if d := now.Sub(last); d > si.o.Silent {
 			si.notices.incidents.Raise(kinds.Silent, "", a, fmt.Sprintf("no message from site %s for %s: check that the server is up, the agent runs, and its network reaches the Core", a, d.Round(time.Second)))
 		}
+		si.raiseStalled(a, x)
 	})
 	if len(list) > 0 {
 		if err := si.ledger.Seen(ctx, list); err != nil {

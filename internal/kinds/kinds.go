@@ -46,6 +46,7 @@ const (
 	Discrepancy Kind = "discrepancy"
 	Stale       Kind = "stale"
 	RunFails    Kind = "run"
+	Stalled     Kind = "stalled"
 	Overdue     Kind = "overdue"
 	Target      Kind = "target" // prefix of kinds of a run that found no target: target-<the run's state>
 
@@ -114,6 +115,7 @@ var entries = []Entry{
 	{Kind: OtherCore, Cause: "another Core, such as a restored backup or a copy of this machine, was started later and uses the same bucket; this Core publishes nothing, signs no heads, purges nothing, states no releases to sites and keeps none of their reports. Halt orders of both Cores work", Remedy: "stop one of the two Cores; to continue with this one, stop the other one, then restart this one: its start takes the bucket over"},
 	{Kind: Stale, Object: Channel, Cause: "a site lacks a release although its window has closed since (or for a day, with no window or one that is open for longer)", Remedy: "see how its last run ended: `nightferry runs --site NAME`; `nightferry sync --site NAME --now` does not wait for the next window"},
 	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; closes when a run ends well", Remedy: "correct the cause named in the text, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
+	{Kind: Stalled, Object: Channel, Expires: anHour, Cause: "a run is under way at a site that is connected, and nothing has moved in it for 15 minutes; closes when something moves, or when the run ends", Remedy: "on that server, look at the disk or the share of the target and at the line to the store; if the share hangs, mount it anew or restart the server: the run then continues"},
 	{Kind: Target + "-emptied", Object: Channel, Cause: "a target that held a release holds nothing of it any more, as when its volume is not mounted; nothing was changed there; closes when a run finds the record", Remedy: "on that server, mount the volume of the folder that the text names, then `nightferry verify --site NAME --channel CHANNEL`; if the folder is to be filled anew: `nightferry sync --site NAME --channel CHANNEL --adopt --now`"},
 	{Kind: Target + "-refused", Object: Channel, Cause: "the configuration names a target folder that the site does not allow; nothing was changed there; closes when a run starts in an allowed one", Remedy: "correct `targets` in the configuration and `nightferry core reload`; or, on that server, add the folder to `allow` in `site.json` of the agent's state folder and restart the agent"},
 	{Kind: Target + "-unreadable", Object: Channel, Cause: "a target, or nightferry's record in it, cannot be read: its disk fails, its share is stale or does not answer, or the agent's account has no access; what it holds is unproven; closes when a run has compared every file", Remedy: "on that server, look at the disk, the mount and the access of the folder that the text names, then `nightferry verify --site NAME --channel CHANNEL`"},

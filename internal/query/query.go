@@ -65,6 +65,7 @@ type Site struct {
 	Sighting  ledger.Sighting
 	Halted    *wire.Stop          // given on the site itself; nil: none
 	Progress  map[string]Progress // of runs under way, by channel
+	Stalled   map[string]Movement // of runs that do not wait and in which nothing moves, by channel
 	Waits     map[string]Waiting  // by channel, as the last heartbeat has them
 	Refused   string              // why the bus refuses its agent; empty: it does not, as far as is known
 	RefusedAt time.Time
@@ -82,6 +83,13 @@ func isEnrolled(s Sites, a wire.Address) bool {
 type Progress struct {
 	Run ledger.RunID
 	runs.Progress
+}
+
+// Movement is when something last moved in a run under way: it began, or its progress was another one than before. At is by
+// the Core's own clock.
+type Movement struct {
+	Run ledger.RunID
+	At  time.Time
 }
 
 // Newest knows each channel's newest release.

@@ -111,6 +111,9 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			key := Row{a, p.Channel}
 			ch := v.channelStatus(key, p.Target, held[key], last[key], x.Progress)
 			ch.Waiting = v.waitingReason(&s, &st, &ch, x.Waits)
+			if m, ok := x.Stalled[p.Channel]; ok && ch.State == Running && ch.Waiting == nil && m.Run.String() == ch.Run {
+				ch.stalled = m.At
+			}
 			h := held[key]
 			if ch.Measured, err = measured.Of(ctx, &h); err != nil {
 				return nil, err

@@ -58,9 +58,10 @@ type ChannelStatus struct {
 	// not measured yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 
-	lost   *ledger.Finding // the run that found no target that it could use; nil: it is in place
-	failed bool            // the last run was for the wanted release and did not end well
-	lastAt time.Time       // when the last run ended
+	lost    *ledger.Finding // the run that found no target that it could use; nil: it is in place
+	failed  bool            // the last run was for the wanted release and did not end well
+	lastAt  time.Time       // when the last run ended
+	stalled time.Time       // since when nothing has moved in the run under way; zero: it moves, or waits
 }
 
 // Waiting is why a site has not started the wanted run of a channel, or why that run waits.

@@ -135,6 +135,8 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	}
 	out.then = ""
 	switch {
+	case !ch.stalled.IsZero():
+		out.add("stalled", ch.stalled, "nothing has moved in the run since", kinds.Remedy(kinds.Stalled, ""), kinds.Stalled)
 	case ch.State == Current || ch.State == Running:
 	case ch.Wants == 0:
 		out.add("no release", time.Time{}, "the channel was never published", "nightferry publish "+ch.Channel)
