@@ -42,7 +42,7 @@ type site struct {
 	unproven  []string    // channels of which the Core asks for a new proof
 	progress  map[string]query.Progress
 	moved     map[string]query.Movement // by channel, of the last run; At is zero once it has ended
-	waits     map[string]query.Waiting // by channel, as the last heartbeat has them
+	waits     map[string]query.Waiting  // by channel, as the last heartbeat has them
 }
 
 // process is a process of an agent.
