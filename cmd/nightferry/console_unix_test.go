@@ -57,7 +57,7 @@ func TestConsole(t *testing.T) {
 	x.env = append(slices.Clone(remote), token)
 	contains(t, x.fails(5, "sites"), "certificate", "remedy: .*NIGHTFERRY_CORE_CA")
 	x.env = append(slices.Clone(remote), token, ca, envCore+"=http://localhost")
-	contains(t, x.fails(2, "sites"), "want https://HOST")
+	contains(t, x.fails(2, "sites"), "want https://HOST", "nightferry help environment")
 	x.env = append(slices.Clone(remote), token, ca, envCore+"=https://127.0.0.1:1")
 	contains(t, x.fails(6, "sites"), "127.0.0.1:1", "remedy: check NIGHTFERRY_CORE")
 	x.env = append(slices.Clone(remote), ca, envTokenText+"=nft_wrong")

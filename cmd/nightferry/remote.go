@@ -22,6 +22,9 @@ const (
 	envToken     = "NIGHTFERRY_TOKEN_FILE"
 )
 
+// envTopic is the help topic of these variables.
+const envTopic = "help environment"
+
 const (
 	maxTokenFile = 1 << 10 // bytes
 	maxCAFile    = 1 << 20
@@ -31,10 +34,10 @@ const (
 func remoteClient(at string) (*api.Client, error) {
 	u, err := url.Parse(at)
 	if strings.Contains(at, "@") {
-		return nil, usage("", "%s: credentials do not belong into a URL", envCore)
+		return nil, usage(envTopic, "%s: credentials do not belong into a URL", envCore)
 	}
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, usage("", "%s %q: want https://HOST or https://HOST:PORT", envCore, at)
+		return nil, usage(envTopic, "%s %q: want https://HOST or https://HOST:PORT", envCore, at)
 	}
 	token, err := apiToken()
 	if err != nil {
@@ -55,7 +58,7 @@ func remoteClient(at string) (*api.Client, error) {
 			return nil, fmt.Errorf("%s: %w", envCoreCA, err)
 		}
 		if o.Roots = x509.NewCertPool(); !o.Roots.AppendCertsFromPEM(b) {
-			return nil, usage("", "%s: %q holds no certificate (PEM)", envCoreCA, path)
+			return nil, usage(envTopic, "%s: %q holds no certificate (PEM)", envCoreCA, path)
 		}
 	}
 	return api.NewClient(o), nil
@@ -66,7 +69,7 @@ func apiToken() (string, error) {
 	token, source := os.Getenv(envTokenText), envTokenText
 	if path := os.Getenv(envToken); path != "" {
 		if token != "" {
-			return "", usage("", "%s and %s are both set: leave one", envTokenText, envToken)
+			return "", usage(envTopic, "%s and %s are both set: leave one", envTokenText, envToken)
 		}
 		b, err := text.ReadFile(durable.ReadPrivate, path, maxTokenFile)
 		if err != nil {
@@ -77,7 +80,7 @@ func apiToken() (string, error) {
 		return "", nil
 	}
 	if !strings.HasPrefix(token, apitokens.Prefix) || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", usage("", "%s holds no API token", source)
+		return "", usage(envTopic, "%s holds no API token", source)
 	}
 	return token, nil
 }

@@ -151,6 +151,9 @@ func (e *usageError) Remedy() string {
 	if e.cmd == "" {
 		return "" // who reports it knows
 	}
+	if strings.HasPrefix(e.cmd, "nightferry help ") {
+		return "see " + e.cmd
+	}
 	return "see " + e.cmd + " --help"
 }
 

@@ -77,7 +77,7 @@ func TestStopIsConfirmedUntilAcknowledged(t *testing.T) {
 	if second.Ago < first.Ago {
 		t.Errorf("sent %d ms after the stop, then %d ms after it", first.Ago, second.Ago)
 	}
-	first.Ago, second.Ago = 0, 0 // the age is that of the sending
+	first.Ago, second.Ago = 0, 0                     // the age is that of the sending
 	if l[0].Epoch != l[1].Epoch || first != second { // a new connection may give it a new number
 		t.Errorf("%+v became %+v", l[0], l[1])
 	}

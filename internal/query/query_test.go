@@ -3,6 +3,9 @@ package query
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -279,6 +282,32 @@ func TestUnfinishedRun(t *testing.T) {
 	f.site.Progress["package"] = Progress{Run: ledger.RunID{2}, Progress: moved}
 	if show(); got.Progress != nil {
 		t.Errorf("the progress of another run: %+v", got.Progress)
+	}
+}
+
+// lostLogs are log files that somebody has removed.
+type lostLogs struct{ Logs }
+
+func (lostLogs) Open(p string) (io.ReadSeekCloser, error) {
+	return nil, &fs.PathError{Op: "open", Path: "/data/" + p, Err: fs.ErrNotExist}
+}
+
+func (l lostLogs) Scan(p string, _ func(record.File) error) (h record.Header, e record.End, err error) {
+	_, err = l.Open(p)
+	return h, e, err
+}
+
+// TestLogIsGone: a run whose log file was removed says so, by the log's own name.
+func TestLogIsGone(t *testing.T) {
+	run := ledger.Run{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: two.Digest, Started: noon, Finished: noon, Rendered: noon}
+	s := (&facts{last: []ledger.Run{run}}).service(t)
+	s.o.Logs, s.o.RunLog = lostLogs{}, noLines{}
+	none := func(record.File) error { return nil }
+	_, _, opened := s.OpenLog(t.Context(), "01")
+	for _, err := range []error{opened, s.RunShow(t.Context(), "01", false, func(RunDetail) error { return nil }, none), s.RunShow(t.Context(), "01", true, func(RunDetail) error { return nil }, none)} {
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "its log file apac/osaka/package/") || strings.Contains(err.Error(), "/data") {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

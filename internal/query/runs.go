@@ -83,7 +83,7 @@ func (v *Service) RunShow(ctx context.Context, id string, all bool, begin func(R
 	}
 	if !all || run.Site == "" {
 		_, _, err := v.o.Logs.Scan(d.Log, rest)
-		return err
+		return orGone(run, err)
 	}
 	return v.allLines(ctx, run, d.Log, rest)
 }
@@ -99,6 +99,14 @@ func (v *Service) findRun(ctx context.Context, id string) (*ledger.Run, error) {
 		return nil, fmt.Errorf("run %q: %d runs or more begin so: give more digits", id, len(found))
 	}
 	return &found[0], nil
+}
+
+// orGone names the run whose log file is not there any more.
+func orGone(run *ledger.Run, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("run %s: its log file %s is gone, removed by its age or by hand: %w", run.ID, logPath(run), fs.ErrNotExist)
 }
 
 func logPath(run *ledger.Run) string {
@@ -118,7 +126,7 @@ func (v *Service) allLines(ctx context.Context, run *ledger.Run, log string, fn 
 		order = append(order, f.Path)
 		return nil
 	}); err != nil {
-		return err
+		return orGone(run, err)
 	}
 	rel, err := v.o.Runs.Release(ctx, run.Channel, run.Number)
 	if err != nil || rel.Digest != run.Release {
@@ -166,7 +174,7 @@ func (v *Service) OpenLog(ctx context.Context, id string) (*ledger.Run, io.ReadS
 		return run, nil, fmt.Errorf("run %s: its log file is not written yet: %w", run.ID, fs.ErrNotExist)
 	}
 	f, err := v.o.Logs.Open(logPath(run))
-	return run, f, err
+	return run, f, orGone(run, err)
 }
 
 // Logs lists log files. Paths are relative to LogsDir.
