@@ -15,7 +15,7 @@ import (
 // newIncidentWord makes a command that says something of one open incident.
 func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, context.Context, api.IncidentNote) (api.Incident, error), v verb) *cobra.Command {
 	var f coreFlags
-	var text string
+	var text, silent string
 	v.use, v.min, v.max = name+" ID [flags]", 1, 1
 	v.run = func(ctx context.Context, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 64)
@@ -25,12 +25,20 @@ func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, 
 		if strings.TrimSpace(text) == "" {
 			return &usageError{err: errors.New("--" + flag + " is required: the audit keeps it")}
 		}
+		note := api.IncidentNote{ID: id, Text: text}
+		if silent != "" {
+			d, err := parseDays(silent)
+			if err != nil {
+				return &usageError{err: fmt.Errorf("--silent: %w", err)}
+			}
+			note.Silent = e.now().Add(d)
+		}
 		a, err := f.client()
 		if err != nil {
 			return err
 		}
 		defer a.Close()
-		i, err := change(a, ctx, api.IncidentNote{ID: id, Text: text})
+		i, err := change(a, ctx, note)
 		if err != nil {
 			return err
 		}
@@ -41,6 +49,9 @@ func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, 
 	cmd := e.command(v)
 	f.add(cmd)
 	cmd.Flags().StringVar(&text, flag, "", usage)
+	if name == "ack" {
+		cmd.Flags().StringVar(&silent, "silent", "", "send no alert of it for `DURATION`, such as 8h or 3d, at most 30d; also if it ends and opens again")
+	}
 	return cmd
 }
 
@@ -55,8 +66,8 @@ func newIncidentsClose(e *env) *cobra.Command {
 func newIncidentsAck(e *env) *cobra.Command {
 	return newIncidentWord(e, "ack", "note", "who does what about it, as `TEXT` for the audit", (*api.Client).AckIncident, verb{
 		short:   "Acknowledge an open incident",
-		long:    "Acknowledges an open incident: no daily reminder is sent for it. It stays open until its cause has gone. The audit keeps the note.",
-		example: "nightferry incidents ack 12 --note 'disk is ordered'",
+		long:    "Acknowledges an open incident: no daily reminder is sent for it. It stays open until its cause has gone. With --silent, no alert at all is sent of it for that time, also if it ends and opens again; if it is open then, it is told anew. Another ack without --silent ends the silence. The audit keeps the note.",
+		example: "nightferry incidents ack 12 --note 'disk is ordered' --silent 3d",
 	})
 }
 
@@ -100,6 +111,9 @@ func (g fleetViews) showIncident(x *api.Incident) {
 	}
 	if x.Acked != "" {
 		line("Acknowledged by " + x.Acked)
+	}
+	if x.Silent.After(g.e.now()) {
+		line("No alert is sent of it until " + minute(x.Silent))
 	}
 	switch {
 	case x.Closed != "":

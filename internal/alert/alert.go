@@ -50,6 +50,7 @@ type Incident struct {
 	Count    int64     `json:"count"`
 	Resolved time.Time `json:"resolved,omitzero"`
 	Acked    bool      `json:"acked,omitempty"` // acknowledged: no reminders
+	Silent   time.Time `json:"silent,omitzero"` // until then nothing is sent of it, except its end if its begin was told
 	Members  []Member  `json:"members"`
 }
 

@@ -471,6 +471,43 @@ func TestAcknowledgedIsNotReminded(t *testing.T) {
 	}
 }
 
+// TestSilentIncident: of a silent incident nothing is told, neither that it opened nor that it grew, nor one that has ended
+// meanwhile. What lasts longer is told then. The end of one that was told before is told.
+func TestSilentIncident(t *testing.T) {
+	d := newDesk(t)
+	d.at(dawn)
+	d.open(1, "told", dawn, "osaka")
+	d.at(dawn.Add(2 * settle))
+	until := dawn.Add(3 * remind)
+	d.open(2, "passing", dawn.Add(time.Hour), "osaka")
+	d.open(3, "lasting", dawn.Add(time.Hour), "osaka")
+	for n := range d.list {
+		d.list[n].Silent = until
+	}
+	told := func(at time.Time) (out []string) {
+		t.Helper()
+		for _, l := range d.at(at) {
+			for _, n := range l.Notices {
+				if n.Incident != nil && l.To == "ops@x" {
+					out = append(out, n.Kind+" "+n.Incident.Key)
+				}
+			}
+		}
+		return out
+	}
+	if got := told(dawn.Add(2 * remind)); len(got) > 0 {
+		t.Errorf("told: %q", got)
+	}
+	d.resolve(1, dawn.Add(2*remind))
+	d.resolve(2, dawn.Add(2*remind))
+	if got := told(dawn.Add(2*remind + time.Hour)); !slices.Equal(got, []string{"resolved told"}) {
+		t.Errorf("told: %q", got)
+	}
+	if got := told(until.Add(time.Minute)); !slices.Equal(got, []string{"opened lasting"}) {
+		t.Errorf("told: %q", got)
+	}
+}
+
 // TestHourlyMails: an incident that opens and closes all night, beside incidents of many kinds, does not become a mail each.
 // Nothing is left out, and the first mails are not delayed.
 func TestHourlyMails(t *testing.T) {

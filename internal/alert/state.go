@@ -95,6 +95,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		told := s.Told[x.ID]
 		open := x.Resolved.IsZero()
 		switch {
+		case x.Silent.After(now) && (told == nil || open): // if it lasts longer, it is told then
 		case told == nil && open && now.Sub(x.Opened).Abs() < settle:
 			if x.ID > 0 && (unsettled == 0 || x.ID < unsettled) {
 				unsettled = x.ID

@@ -67,6 +67,8 @@ type Subject struct {
 type IncidentNote struct {
 	ID   int64  `json:"id"`
 	Text string `json:"text"`
+	// Silent is until when no alert is sent of an acknowledged incident; at most 30 days. Absent: only its reminders are not sent.
+	Silent time.Time `json:"silent,omitzero"`
 }
 
 // AlertRequest asks for a test alert.

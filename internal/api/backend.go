@@ -74,7 +74,7 @@ type Forecast interface {
 // Incidents changes open incidents.
 type Incidents interface {
 	CloseIncident(ctx context.Context, id int64, reason string) (query.Incident, error)
-	AckIncident(ctx context.Context, id int64, note string) (query.Incident, error)
+	AckIncident(ctx context.Context, id int64, note string, silent time.Time) (query.Incident, error)
 }
 
 // Alerts tests who is notified of incidents.

@@ -122,7 +122,7 @@ func placeOf(p *query.Place) Place {
 }
 
 func incidentOf(i *query.Incident) Incident {
-	return Incident{i.ID, i.Key, i.Kind, i.Scope, i.Text, i.Opened, i.Last, i.Count, i.Resolved, i.Closed, i.Acked, listOf(i.Members, memberOf), i.Remedy}
+	return Incident{i.ID, i.Key, i.Kind, i.Scope, i.Text, i.Opened, i.Last, i.Count, i.Resolved, i.Closed, i.Acked, i.Silent, listOf(i.Members, memberOf), i.Remedy}
 }
 
 func planOf(p *query.NightPlan) Plan {

@@ -48,11 +48,11 @@ func (g guardedIncidents) CloseIncident(ctx context.Context, id int64, reason st
 	return g.next.CloseIncident(ctx, id, reason)
 }
 
-func (g guardedIncidents) AckIncident(ctx context.Context, id int64, note string) (i query.Incident, err error) {
+func (g guardedIncidents) AckIncident(ctx context.Context, id int64, note string, silent time.Time) (i query.Incident, err error) {
 	if err := g.mayHandle(ctx, "incident ack", id); err != nil {
 		return i, err
 	}
-	return g.next.AckIncident(ctx, id, note)
+	return g.next.AckIncident(ctx, id, note, silent)
 }
 
 type guardedAlerts struct {

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/apitokens"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
@@ -194,17 +195,23 @@ func (r *routes) checkKnown(ctx context.Context, s Scope) error {
 // addChanges are the routes that change something at the Core.
 func (r *routes) addChanges() {
 	b := r.b
-	incident := func(change func(context.Context, int64, string) (query.Incident, error)) func(context.Context, IncidentNote) (Incident, error) {
+	annotated := func(change func(context.Context, IncidentNote) (query.Incident, error)) func(context.Context, IncidentNote) (Incident, error) {
 		return func(ctx context.Context, n IncidentNote) (Incident, error) {
-			i, err := change(ctx, n.ID, n.Text)
+			i, err := change(ctx, n)
 			if errors.Is(err, ledger.ErrNotFound) {
 				err = &Error{Code: "absent", Message: fmt.Sprintf("no incident %d is open", n.ID), Fix: "nightferry incidents lists the open ones; with --all, also the others"}
+			} else if errors.Is(err, incident.ErrSilence) {
+				err = &Error{Code: "usage", Message: err.Error(), Fix: "name a time within that bound"}
 			}
 			return viewOf(&i, err, incidentOf)
 		}
 	}
-	post(r, some(rights.Operator), "/v1/incidents/close", "Close an open incident", incident(b.Incidents.CloseIncident))
-	post(r, some(rights.Operator), "/v1/incidents/ack", "Acknowledge an open incident", incident(b.Incidents.AckIncident))
+	post(r, some(rights.Operator), "/v1/incidents/close", "Close an open incident", annotated(func(ctx context.Context, n IncidentNote) (query.Incident, error) {
+		return b.Incidents.CloseIncident(ctx, n.ID, n.Text)
+	}))
+	post(r, some(rights.Operator), "/v1/incidents/ack", "Acknowledge an open incident", annotated(func(ctx context.Context, n IncidentNote) (query.Incident, error) {
+		return b.Incidents.AckIncident(ctx, n.ID, n.Text, n.Silent)
+	}))
 	post(r, all(rights.Admin), "/v1/alerts/test", "Send a test alert", func(ctx context.Context, a AlertRequest) ([]AlertTest, error) {
 		list, err := b.Alerts.Test(ctx, a.To)
 		return viewsOf(list, err, alertTestOf)

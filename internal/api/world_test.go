@@ -141,7 +141,7 @@ func (w *world) CloseIncident(context.Context, int64, string) (query.Incident, e
 	return query.Incident{}, nil
 }
 
-func (w *world) AckIncident(context.Context, int64, string) (query.Incident, error) {
+func (w *world) AckIncident(context.Context, int64, string, time.Time) (query.Incident, error) {
 	w.did("ack")
 	return query.Incident{}, nil
 }

@@ -90,6 +90,8 @@ func TestActions(t *testing.T) {
 		"/sites/lima/limit":   {url.Values{"rate": {"1MB"}, "for": {"-3h"}}, ""},
 		"/sites/osaka/burn":   {nil, ""},
 		"/incidents":          {url.Values{"id": {"31"}, "note": {"seen"}, "act": {"ack"}}, "ack 31 seen"},
+		"/incidents?x=3":      {url.Values{"id": {"31"}, "note": {"seen"}, "act": {"ack"}, "silent": {"72h"}}, "ack 31 seen, silent for 72h0m0s"},
+		"/incidents?x=4":      {url.Values{"id": {"31"}, "note": {"seen"}, "act": {"ack"}, "silent": {"-1h"}}, ""},
 		"/incidents?x=1":      {url.Values{"id": {"31"}, "note": {""}}, ""},
 		"/incidents?x=2":      {url.Values{"id": {"-1"}, "note": {"x"}}, ""},
 		"/resume":             {nil, ""},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"time"
 
 	"nightferry/internal/api"
 	"nightferry/internal/ledger"
@@ -21,8 +22,9 @@ type incidentsPage struct {
 
 type incidentView struct {
 	query.Incident
-	Mark mark
-	Open bool
+	Mark  mark
+	Open  bool
+	Quiet bool // no alert is sent of it now
 }
 
 func (c *Console) incidents(r *request) (*page, error) {
@@ -31,7 +33,7 @@ func (c *Console) incidents(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.List = incidentViews(list)
+	p.List = incidentViews(list, c.b.Now())
 	args := []string{"incidents"}
 	if p.All {
 		args = append(args, "--all")
@@ -39,9 +41,9 @@ func (c *Console) incidents(r *request) (*page, error) {
 	return &page{Title: "Incidents", Template: "incidents", Data: p, Live: true, Command: command(args...)}, nil
 }
 
-func incidentViews(list []query.Incident) (out []incidentView) {
+func incidentViews(list []query.Incident, now time.Time) (out []incidentView) {
 	for _, i := range list {
-		v := incidentView{Incident: i, Open: i.Resolved.IsZero(), Mark: mark{"diamond", "bad", "open"}}
+		v := incidentView{Incident: i, Open: i.Resolved.IsZero(), Quiet: i.Resolved.IsZero() && i.Silent.After(now), Mark: mark{"diamond", "bad", "open"}}
 		switch {
 		case !v.Open:
 			v.Mark = mark{"disc", "good", "over"}
@@ -57,6 +59,19 @@ func incidentViews(list []query.Incident) (out []incidentView) {
 	return out
 }
 
+// silence returns until when no alert is to be sent; zero: no silence.
+func (c *Console) silence(r *request) (time.Time, error) {
+	text := r.get("silent")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return time.Time{}, &api.Error{Code: "usage", Message: "that is no time for which alerts can be silent", Fix: "choose one on the page Incidents"}
+	}
+	return c.b.Now().Add(d), nil
+}
+
 func (c *Console) postIncident(r *request) (*page, error) {
 	id, err := strconv.ParseInt(r.get("id"), 10, 64)
 	if err != nil || id < 1 {
@@ -66,11 +81,15 @@ func (c *Console) postIncident(r *request) (*page, error) {
 	if note == "" {
 		return nil, &api.Error{Code: "usage", Message: "a note is required: the next person on call reads it", Fix: "go back and write one"}
 	}
-	act := c.b.Incidents.AckIncident
 	if r.get("act") == "close" {
-		act = c.b.Incidents.CloseIncident
+		_, err = c.b.Incidents.CloseIncident(r.Context(), id, note)
+	} else {
+		var silent time.Time
+		if silent, err = c.silence(r); err == nil {
+			_, err = c.b.Incidents.AckIncident(r.Context(), id, note, silent)
+		}
 	}
-	if _, err := act(r.Context(), id, note); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return &page{redirect: "/incidents#i" + strconv.FormatInt(id, 10)}, nil

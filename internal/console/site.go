@@ -82,12 +82,12 @@ func (c *Console) site(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.collect(recent, incidents, halts)
+	s.collect(recent, incidentViews(incidents, c.b.Now()), halts)
 	return &page{Title: name, Template: "site", Data: s, Live: true, Command: command("why", name)}, nil
 }
 
 // collect fills the time axis, the newest first.
-func (s *sitePage) collect(recent []ledger.Run, incidents []query.Incident, halts []core.HaltView) {
+func (s *sitePage) collect(recent []ledger.Run, incidents []incidentView, halts []core.HaltView) {
 	for _, x := range recent {
 		text := x.Channel + " release " + group(uint64(x.Number))
 		if x.Cause != "" {
@@ -95,7 +95,7 @@ func (s *sitePage) collect(recent []ledger.Run, incidents []query.Incident, halt
 		}
 		s.Events = append(s.Events, siteEvent{x.Started, x.Finished, "run", text, runMark(string(x.State)), "/runs/" + x.ID.String()})
 	}
-	for _, v := range incidentViews(incidents) {
+	for _, v := range incidents {
 		for _, m := range v.Members {
 			if m.Site != s.Site || m.Domain != s.Domain {
 				continue

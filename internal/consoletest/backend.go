@@ -218,7 +218,10 @@ func (v view) CloseIncident(_ ctx, id int64, reason string) (query.Incident, err
 }
 
 // AckIncident implements api.Incidents.
-func (v view) AckIncident(_ ctx, id int64, note string) (query.Incident, error) {
+func (v view) AckIncident(_ ctx, id int64, note string, silent time.Time) (query.Incident, error) {
+	if !silent.IsZero() {
+		note += fmt.Sprintf(", silent for %s", silent.Sub(v.w.now()).Round(time.Minute))
+	}
 	v.w.did("ack %d %s", id, note)
 	return query.Incident{}, nil
 }

@@ -52,9 +52,10 @@ func (c *Core) CloseIncident(ctx context.Context, id int64, reason string) (quer
 	return query.WithRemedy(i), err
 }
 
-// AckIncident notes that a person knows of an open incident.
-func (c *Core) AckIncident(ctx context.Context, id int64, note string) (query.Incident, error) {
-	i, err := c.incidents.Ack(ctx, id, actorOf(ctx), note)
+// AckIncident notes that a person knows of an open incident. Until silent, no alert is sent of it; the zero time: reminders
+// are not sent, all else is.
+func (c *Core) AckIncident(ctx context.Context, id int64, note string, silent time.Time) (query.Incident, error) {
+	i, err := c.incidents.Ack(ctx, id, actorOf(ctx), note, silent)
 	return query.WithRemedy(i), err
 }
 

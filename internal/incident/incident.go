@@ -4,6 +4,8 @@ package incident
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,7 +28,7 @@ type Records interface {
 	ResolveMember(ctx context.Context, key, domain, site string) (resolved bool, err error)
 	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 	CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
-	AckIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
+	AckIncident(ctx context.Context, id int64, silent time.Time, d ledger.Deed) (ledger.Incident, error)
 }
 
 // Options of a Service.
@@ -275,11 +277,23 @@ func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledg
 	return i, nil
 }
 
-// Ack records that a person knows of an open incident, which stops the
-// reminders.
-func (s *Service) Ack(ctx context.Context, id int64, who, note string) (ledger.Incident, error) {
+// MaxSilence bounds how long no alert is sent of an incident.
+const MaxSilence = 30 * 24 * time.Hour
+
+// ErrSilence reports a silence that is over already, or longer than MaxSilence.
+var ErrSilence = errors.New("a silence ends in the future, within 30 days")
+
+// Ack records that a person knows of an open incident, which stops the reminders. Until silent, no alert is sent of it, nor of
+// another incident with its key; the zero time ends such a silence. Errors: ErrSilence, ledger.ErrNotFound.
+func (s *Service) Ack(ctx context.Context, id int64, who, note string, silent time.Time) (ledger.Incident, error) {
+	if !silent.IsZero() {
+		if d := silent.Sub(s.o.Now()); d <= 0 || d > MaxSilence {
+			return ledger.Incident{}, fmt.Errorf("incident %d: no alert until %s: %w", id, silent.UTC().Format(time.RFC3339), ErrSilence)
+		}
+		note += ", no alert until " + silent.UTC().Format("2006-01-02 15:04 UTC")
+	}
 	s.Flush(ctx)
-	return s.o.Records.AckIncident(ctx, id, ledger.Deed{Who: who, What: "acknowledge incident", Detail: note})
+	return s.o.Records.AckIncident(ctx, id, silent.UTC().Truncate(time.Microsecond), ledger.Deed{Who: who, What: "acknowledge incident", Detail: note})
 }
 
 // List returns the open incidents, or all, the newest first. It includes those

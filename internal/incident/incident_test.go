@@ -2,6 +2,7 @@ package incident
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,6 +108,59 @@ func TestConfiguredStaysOpen(t *testing.T) {
 	d.want("clock", "clock/core", "log-access/apac", "publish/package", "stale/package", "store")
 }
 
+// TestSilence: an incident that a person has silenced stays so when it ends and opens again, until that time, or until somebody
+// acknowledges it without.
+func TestSilence(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	silent := func() time.Time {
+		t.Helper()
+		d.Raise(kinds.Silent, "", osaka, "not heard")
+		list, err := d.List(ctx, false)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].Silent
+	}
+	id := func() int64 {
+		list, err := d.List(ctx, false)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].ID
+	}
+	if !silent().IsZero() {
+		t.Error("a new incident is silent")
+	}
+	for _, at := range []time.Time{d.now.Add(-time.Minute), d.now, d.now.Add(MaxSilence + time.Minute)} {
+		if _, err := d.Ack(ctx, id(), "kay", "x", at); !errors.Is(err, ErrSilence) {
+			t.Errorf("silent until %s: %v", at, err)
+		}
+	}
+	until := d.now.Add(8 * time.Hour).UTC().Truncate(time.Microsecond)
+	if _, err := d.Ack(ctx, id(), "kay", "the office moves", until); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := silent(); !got.Equal(until) {
+			t.Errorf("silent until %s, want %s", got, until)
+		}
+		if _, err := d.Close(ctx, id(), "kay", "it is back"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	silent()
+	if _, err := d.Ack(ctx, id(), "kay", "tell me again", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Close(ctx, id(), "kay", "it is back"); err != nil {
+		t.Fatal(err)
+	}
+	if got := silent(); !got.IsZero() {
+		t.Errorf("still silent until %s", got)
+	}
+}
+
 // TestCloseAndAck: a person ends an incident or acknowledges it. Both are
 // audited, and an incident whose cause persists opens again.
 func TestCloseAndAck(t *testing.T) {
@@ -117,7 +171,7 @@ func TestCloseAndAck(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
-	if _, err := d.Ack(ctx, list[0].ID, "kay", "the office moves"); err != nil {
+	if _, err := d.Ack(ctx, list[0].ID, "kay", "the office moves", time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err = d.List(ctx, false); err != nil || list[0].Acked != "kay: the office moves" {

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -23,7 +22,8 @@ func (x *tx) openIncident(now time.Time, p IncidentReport) (opened bool, err err
 		return false, fmt.Errorf("an incident needs a key")
 	}
 	var id, count int64
-	err = x.queryRow(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
+	err = x.queryRow(`INSERT INTO incidents (key, kind, scope, text, opened, last, count, silenced)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, coalesce((SELECT max(silenced) FROM incidents WHERE key = ?1 AND silenced > 0), 0))
 		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET text = excluded.text, scope = excluded.scope, last = excluded.last, count = count + 1 RETURNING id, count`,
 		p.Key, p.Kind, ScopeOf(p.Site), p.Text, toMicros(now)).Scan(&id, &count)
 	if err != nil {
@@ -83,41 +83,48 @@ func (x *tx) describeIncident(key string) error {
 // CloseIncident ends an open incident for all members on an operator's request. It writes the audit entry in the same
 // transaction, with the incident's key as object.
 func (store *Incidents) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return store.annotateIncident(ctx, id, d, "resolved = ?1, closed")
-}
-
-// AckIncident records that an operator has acknowledged an open incident. It writes the audit entry in the same
-// transaction.
-func (store *Incidents) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return store.annotateIncident(ctx, id, d, "acked")
-}
-
-// annotateIncident writes an operator's note to a column of an open incident.
-func (store *Incidents) annotateIncident(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
 	now := store.db.now()
-	word := d.Who + ": " + d.Detail
 	err = store.db.makeChange(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
-		err := x.queryRow("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", toMicros(now), word, id).
-			Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
-		if err != nil {
+		if i, err = x.annotateIncident(now, id, d, "resolved = ?1, closed"); err != nil {
 			return err
 		}
-		if strings.HasPrefix(column, "resolved") {
-			if err := x.execSQL("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", toMicros(now), id); err != nil {
-				return err
-			}
-		}
-		d.Object = fmt.Sprintf("incident %d %s", id, i.Key)
-		return x.writeAudit(now, d)
+		return x.execSQL("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", toMicros(now), id)
 	})
 	return i, err
+}
+
+// AckIncident records that an operator has acknowledged an open incident, and until when no alert is sent of it, nor of
+// another incident with its key; the zero time ends such a silence. It writes the audit entry in the same transaction.
+func (store *Incidents) AckIncident(ctx context.Context, id int64, silent time.Time, d Deed) (i Incident, err error) {
+	err = store.db.makeChange(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
+		if i, err = x.annotateIncident(store.db.now(), id, d, "acked"); err != nil {
+			return err
+		}
+		if err := x.execSQL("UPDATE incidents SET silenced = 0 WHERE key = ? AND silenced > 0", i.Key); err != nil {
+			return err
+		}
+		i.Silent = silent
+		return x.execSQL("UPDATE incidents SET silenced = ? WHERE id = ?", toMicros(silent), id)
+	})
+	return i, err
+}
+
+// annotateIncident writes an operator's note to a column of an open incident, and the audit entry.
+func (x *tx) annotateIncident(now time.Time, id int64, d Deed, column string) (i Incident, err error) {
+	err = x.queryRow("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", toMicros(now), d.Who+": "+d.Detail, id).
+		Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
+	if err != nil {
+		return i, err
+	}
+	d.Object = fmt.Sprintf("incident %d %s", id, i.Key)
+	return i, x.writeAudit(now, d)
 }
 
 // List lists the open incidents with their members, or with all the newest 1 000, newest first.
 func (store *Incidents) List(ctx context.Context, all bool) ([]Incident, error) {
 	list, err := queryAll(ctx, store.db.read, "list incidents", func(s scanner, i *Incident) error {
-		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked)
-	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved, closed, acked FROM incidents WHERE resolved = 0 OR ?1
+		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked, moment{&i.Silent})
+	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved, closed, acked, silenced FROM incidents WHERE resolved = 0 OR ?1
 		ORDER BY id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
 	if err != nil {
 		return nil, err

@@ -331,6 +331,7 @@ type Incident struct {
 	Resolved time.Time `json:"resolved,omitzero"`
 	Closed   string    `json:"closed,omitempty"` // by whom and why, if an operator closed it
 	Acked    string    `json:"acked,omitempty"`  // by whom, with a note, if an operator acknowledged it
+	Silent   time.Time `json:"silent,omitzero"`  // until then no alert is sent of it
 	Members  []Member  `json:"members"`
 }
 
