@@ -236,7 +236,11 @@ func (g follower) showEvent(ev *api.Event) {
 		}
 		g.e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
 	case ev.Kind == string(core.NotStarted):
-		g.e.summary("%s not started: %s", where, oneLine(ev.Text))
+		line := fmt.Sprintf("%s not started: %s", where, oneLine(ev.Text))
+		if len(line) > lineWidth {
+			line = where + " not started:\n" + indent(wrap(oneLine(ev.Text), lineWidth-2))
+		}
+		g.e.summary("%s", line)
 	case ev.Kind == string(core.RunStarted):
 		g.e.summary("%s started", where)
 	}
