@@ -17,8 +17,8 @@ func spoils() map[string]func(path string) error {
 	all := map[string]func(path string) error{
 		"a folder":      func(path string) error { return os.MkdirAll(filepath.Join(path, "in it"), 0o700) },
 		"an empty one":  func(path string) error { return os.Mkdir(path, 0o700) },
-		"of zero bytes": func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"garbage":       func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("garbage ", 999)), 0o600) },
+		"of zero bytes": func(path string) error { return durable.WritePrivate(path, nil) },
+		"garbage":       func(path string) error { return durable.WritePrivate(path, []byte(strings.Repeat("garbage ", 999))) },
 	}
 	if runtime.GOOS == "windows" {
 		return all
@@ -31,6 +31,31 @@ func spoils() map[string]func(path string) error {
 		return os.Truncate(path, 1<<30)
 	}
 	return all
+}
+
+// copyPrivate copies a folder so that nobody else can read the copy.
+func copyPrivate(to, from string) error {
+	if err := durable.MkdirPrivate(to); err != nil {
+		return err
+	}
+	list, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		target, source := filepath.Join(to, e.Name()), filepath.Join(from, e.Name())
+		if e.IsDir() {
+			err = copyPrivate(target, source)
+		} else if b, rerr := os.ReadFile(source); rerr != nil {
+			err = rerr
+		} else {
+			err = durable.WritePrivate(target, b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestSpoiledState spoils each file of the state directory in each way. Each file that can be made anew is set aside at the next
@@ -52,11 +77,7 @@ func TestSpoiledState(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				try(os.CopyFS(dir, os.DirFS(state)))
-				try(os.Chmod(dir, 0o700))
-				for _, secret := range []string{siteFile, seedFile, jwtFile} {
-					try(os.Chmod(filepath.Join(dir, secret), 0o600))
-				}
+				try(copyPrivate(dir, state))
 				try(os.RemoveAll(filepath.Join(dir, name)))
 				try(spoil(filepath.Join(dir, name)))
 				if how == "a link" { // it may be planted: the error names its place, and tells the reader to remove it
