@@ -174,7 +174,7 @@ func isUnwritable(err error) bool {
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, repo.ErrForgotten) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy) || errors.Is(err, ledger.ErrConflict) || errors.Is(err, service.ErrExists)
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, repo.ErrForgotten) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy) || errors.Is(err, ledger.ErrConflict) || errors.Is(err, service.ErrExists) || errors.Is(err, core.ErrPublishing)
 }
 
 func isFull(err error) bool {

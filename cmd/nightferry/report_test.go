@@ -66,6 +66,7 @@ func TestCodeOf(t *testing.T) {
 		{repo.ErrTooLong, 9},
 		{durable.ErrBusy, 9},
 		{collect.ErrBusy, 9},
+		{core.ErrPublishing, 9},
 		{&incompleteError{}, 10},
 		{&apply.SpaceError{}, 11},
 		{store(bucket.KindFull), 11},

@@ -223,12 +223,15 @@ func (r *routes) sendDifferences(ctx context.Context, send func(*JobLine), ev co
 func (r *routes) publishChannels(ctx context.Context, q PublishRequest, send func(*JobLine)) error {
 	channels := []string{q.Channel}
 	if q.Channel == "" {
+		if !q.Reviewed.IsZero() {
+			return &Error{Code: "usage", Message: "a reviewed tree is that of one channel", Fix: "name the channel"}
+		}
 		channels = r.b.Publisher.Channels()
 	}
 	var failed error
 	for _, channel := range channels {
 		done, err := r.b.Publisher.Publish(ctx, channel, core.PublishOptions{
-			AllowDeletes: q.AllowDeletes, AllowEmpty: q.AllowEmpty, AllowUnmounted: q.AllowUnmounted, Rehash: q.Rehash, DryRun: q.DryRun,
+			AllowDeletes: q.AllowDeletes, AllowEmpty: q.AllowEmpty, AllowUnmounted: q.AllowUnmounted, Rehash: q.Rehash, DryRun: q.DryRun, Reviewed: q.Reviewed,
 			OnProgress: func(p runs.Progress) { send(&JobLine{Channel: channel, Progress: &p}) },
 		})
 		if err != nil && len(channels) > 1 {

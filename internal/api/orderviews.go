@@ -142,6 +142,8 @@ type PublishRequest struct {
 	AllowUnmounted bool   `json:"allow_unmounted,omitempty"`
 	Rehash         bool   `json:"rehash,omitempty"`
 	DryRun         bool   `json:"dry_run,omitempty"`
+	// Reviewed is the tree of a dry run's result, for one channel: if the source has changed since, nothing is published.
+	Reviewed digest.Digest `json:"reviewed,omitzero"`
 }
 
 // Published is the result of a publish.

@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
+	"nightferry/internal/digest"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/rights"
@@ -26,6 +27,7 @@ type publishing struct {
 	Channel, By                          string
 	DryRun                               bool
 	AllowDeletes, AllowEmpty, AllowMount bool
+	Reviewed                             digest.Digest // the tree that its dry run has shown
 	Started, Ended                       time.Time
 	Progress                             *runs.Progress
 	Done                                 *core.Published
@@ -149,9 +151,19 @@ func (c *Console) postPublish(r *request) (*page, error) {
 	if !slices.Contains(c.b.Publisher.Channels(), x.Channel) {
 		return nil, &api.Error{Code: "absent", Message: "there is no channel " + x.Channel, Fix: "choose one of the page Publish"}
 	}
+	switch r.get("act") {
+	case "dry-run", "publish":
+	default:
+		return nil, &api.Error{Code: "usage", Message: "the form asks neither for a dry run nor for a publish", Fix: "use the page Publish"}
+	}
 	to := link("/publish", "channel", x.Channel)
 	if last, ok := c.publishes.of(x.Channel); !x.DryRun && (!ok || !last.DryRun || last.Done == nil || last.Failed != nil) {
 		return nil, &api.Error{Code: "usage", Message: "nothing was published: its dry run has not shown what would change", Fix: "start a dry run of the channel first"}
+	}
+	if !x.DryRun {
+		if err := x.Reviewed.UnmarshalText([]byte(r.get("tree"))); err != nil || x.Reviewed.IsZero() {
+			return nil, &api.Error{Code: "usage", Message: "nothing was published: the form does not say what was reviewed", Fix: "go back to the review"}
+		}
 	}
 	if !c.publishes.begin(x) {
 		return nil, &api.Error{Code: "conflict", Message: "the channel is being published already", Fix: "wait for that to end: " + to}
@@ -171,7 +183,7 @@ func (c *Console) postPublish(r *request) (*page, error) {
 
 // run publishes with the rights of ctx, and keeps the progress and the result.
 func (p *publishes) run(ctx context.Context, b api.Publisher, x publishing, explain func(error) *api.Error, now func() time.Time) {
-	done, err := b.Publish(ctx, x.Channel, core.PublishOptions{DryRun: x.DryRun, AllowDeletes: x.AllowDeletes, AllowEmpty: x.AllowEmpty, AllowUnmounted: x.AllowMount,
+	done, err := b.Publish(ctx, x.Channel, core.PublishOptions{DryRun: x.DryRun, AllowDeletes: x.AllowDeletes, AllowEmpty: x.AllowEmpty, AllowUnmounted: x.AllowMount, Reviewed: x.Reviewed,
 		OnProgress: func(at runs.Progress) { p.change(x.Channel, func(e *publishing) { e.Progress = &at }) }})
 	p.change(x.Channel, func(e *publishing) {
 		e.Done, e.Ended = done, now()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nightferry/internal/consoletest"
+	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/rights"
 )
@@ -18,8 +19,9 @@ func TestPublish(t *testing.T) {
 	w := consoletest.New()
 	c := New(Options{Backend: w.Backend()})
 	h := as(rights.Principal{Name: "petra", Role: rights.Publisher}, c)
+	seen := w.Tree
 	send := func(channel, act string) int {
-		return post(t, h, "/publish", url.Values{"channel": {channel}, "act": {act}}).Code
+		return post(t, h, "/publish", url.Values{"channel": {channel}, "act": {act}, "tree": {seen.String()}}).Code
 	}
 	if got := send("package", "publish"); got != http.StatusBadRequest || len(w.Deeds()) > 0 {
 		t.Errorf("without a dry run: %d, did %q", got, w.Deeds())
@@ -41,6 +43,19 @@ func TestPublish(t *testing.T) {
 			t.Errorf("the review lacks %q", want)
 		}
 	}
+	if !strings.Contains(text, `name="tree" value="`+seen.String()) || !strings.Contains(text, "--reviewed "+seen.String()) {
+		t.Error("the review does not say what was reviewed")
+	}
+	if got := send("package", "zzz"); got != http.StatusBadRequest {
+		t.Errorf("an unknown act: %d", got)
+	}
+	w.Tree = digest.Of([]byte("changed since"))
+	send("package", "publish")
+	if text = get(t, h, "/publish?channel=package").Body.String(); !strings.Contains(text, "the source has changed since the dry run") || strings.Contains(text, "done: release") {
+		t.Error("what nobody has reviewed is published")
+	}
+	send("package", "dry-run")
+	seen = w.Tree
 	if got := send("package", "publish"); got != http.StatusSeeOther || !slices.Contains(w.Deeds(), "publish package, dry run: false, deletes: false") {
 		t.Errorf("publish: %d, did %q", got, w.Deeds())
 	}
@@ -49,7 +64,7 @@ func TestPublish(t *testing.T) {
 	}
 	for _, p := range []rights.Principal{operator, {Name: "x", Role: rights.Operator}, {Name: "y", Role: rights.Admin, Scope: rights.Scope{Domain: "plant"}}} {
 		before := len(w.Deeds())
-		if out := post(t, as(p, c), "/publish", url.Values{"channel": {"package"}}); out.Code != http.StatusForbidden || !slices.Equal(w.Deeds()[before:], []string{"audit refused publish package"}) || get(t, as(p, c), "/publish").Code != http.StatusForbidden {
+		if out := post(t, as(p, c), "/publish", url.Values{"channel": {"package"}, "act": {"dry-run"}}); out.Code != http.StatusForbidden || !slices.Equal(w.Deeds()[before:], []string{"audit refused publish package"}) || get(t, as(p, c), "/publish").Code != http.StatusForbidden {
 			t.Errorf("%v: %d, did %q", p, out.Code, w.Deeds()[before:])
 		}
 	}

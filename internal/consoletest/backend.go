@@ -402,7 +402,10 @@ func (v view) Publish(_ ctx, channel string, o core.PublishOptions) (*core.Publi
 	if channel == "driver" && !o.AllowDeletes {
 		return nil, &api.Error{Code: "refused", Message: "the source lacks 9,120 of 18,252 files of the last release", Fix: "check the source, or allow the deletes"}
 	}
-	return &core.Published{Run: v.w.RunList[5].ID.String(), Channel: channel, Number: v.w.newest(channel).Number + 1, DryRun: o.DryRun, Files: 1930, Bytes: 42 << 30, Added: 12, Changed: 240, Removed: 3, Read: 3 << 30, Sent: 900 << 20, Sites: 26}, nil
+	if !o.Reviewed.IsZero() && o.Reviewed != v.w.Tree {
+		return nil, &api.Error{Code: "refused", Message: "the source has changed since the dry run that was reviewed", Fix: "review another dry run"}
+	}
+	return &core.Published{Tree: v.w.Tree, Run: v.w.RunList[5].ID.String(), Channel: channel, Number: v.w.newest(channel).Number + 1, DryRun: o.DryRun, Files: 1930, Bytes: 42 << 30, Added: 12, Changed: 240, Removed: 3, Read: 3 << 30, Sent: 900 << 20, Sites: 26}, nil
 }
 
 // List implements api.Tokens.

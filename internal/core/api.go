@@ -55,6 +55,8 @@ type PublishOptions struct {
 	AllowUnmounted bool
 	Rehash         bool
 	DryRun         bool
+	// Reviewed is the tree of a dry run: a source that holds another one is refused. Zero: any is published.
+	Reviewed digest.Digest
 	// OnProgress is called at most once a second. Nil: progress is not reported.
 	OnProgress func(runs.Progress)
 }

@@ -85,13 +85,13 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 	}
 	ctx, end, ok := pb.publishing.Begin(ctx, publishing.Publish, channel)
 	if !ok {
-		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
+		return nil, ErrPublishing
 	}
 	defer pb.measureSoon(channel) // once it is free
 	defer end()
 	p, err := pb.publishChannel(ctx, ch, o)
 	err = withCause(ctx, err)
-	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
+	if err != nil && ctx.Err() == nil && !o.DryRun && o.Reviewed.IsZero() && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
 		pb.notices.incidents.Raise(kinds.Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
@@ -114,7 +114,7 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 	always := context.WithoutCancel(ctx)
 	if err := w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
 		pb.notices.LedgerFailed(err)
-		return nil, fmt.Errorf("publish %q: its run cannot be recorded: %w", ch.Name, err)
+		return nil, fmt.Errorf("its run cannot be recorded: %w", err)
 	}
 	if err := pb.notices.Audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (pb *Publisher) pushSource(ctx context.Context, ch *fleet.Channel, o Publis
 	return push.Run(ctx, r, ch.Source, push.Options{
 		Channel: ch.Name, Patterns: patterns, Links: links, IgnoreInode: ch.IgnoreInode,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
-		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun,
+		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun, Reviewed: o.Reviewed,
 		Key: pb.storage.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: pb.o.Now,
 		OnEvent: func(e push.Event) {
 			p := e.Progress

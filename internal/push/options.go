@@ -46,6 +46,10 @@ type Options struct {
 	// change times or inode numbers are not stable.
 	IgnoreInode bool
 	Rehash      bool // read every file, whatever its times
+
+	// Reviewed is the tree that a dry run has shown: another one is not published. Zero: any is.
+	Reviewed digest.Digest
+
 	DryRun      bool // do everything except storing and publishing
 	Connections int  // packs stored at once; 0: 3
 
@@ -101,7 +105,7 @@ type Result struct {
 
 // GuardError means that a guard stopped the push before anything was published.
 type GuardError struct {
-	Guard string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable"
+	Guard string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable", "reviewed"
 	Why   string   // one line, with the remedy
 	Paths []string // all affected paths, each with its reason
 }

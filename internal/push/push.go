@@ -167,6 +167,9 @@ func (p *push) publishRelease(ctx context.Context, s *survey) (*Result, error) {
 		return nil, err
 	}
 	defer func() { _ = cat.Abort() }() // no effect after Commit
+	if !p.o.Reviewed.IsZero() && rel.Tree != p.o.Reviewed {
+		return nil, &GuardError{Guard: "reviewed", Why: fmt.Sprintf("the source has changed since the dry run that was reviewed (its tree was %s, and is %s now; review another dry run)", p.o.Reviewed.String()[:12], rel.Tree.String()[:12])}
+	}
 	same := p.head != nil && !p.head.Behind && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
 		slices.Equal(p.rel.Pages, rel.Pages)
 	head := trust.ReleaseDigest{}
