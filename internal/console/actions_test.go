@@ -1,11 +1,16 @@
 package console
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"nightferry/internal/consoletest"
 	"nightferry/internal/rights"
@@ -111,5 +116,59 @@ func TestActions(t *testing.T) {
 	k := as(kay, New(Options{Backend: w.Backend()}))
 	if text := get(t, k, "/sites/osaka").Body.String(); strings.Contains(text, "<form class=\"card form\"") || !strings.Contains(text, "needs the role <b>operator</b>") {
 		t.Error("a viewer is offered actions, or is not told which role it needs")
+	}
+}
+
+// TestDoubleClick: a form that the same person posts twice, at once or a moment later, acts once, also if the browser gives the first
+// post up. Another person's form acts, one that failed acts again, and so does the same one later.
+func TestDoubleClick(t *testing.T) {
+	w := consoletest.New()
+	c := New(Options{Backend: w.Backend()})
+	form := url.Values{"now": {"true"}}
+	send := func(who rights.Principal) int { return post(t, as(who, c), "/sites/osaka/sync", form).Code }
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if got := send(anna); got != http.StatusSeeOther {
+				t.Errorf("%d", got)
+			}
+		})
+	}
+	all.Wait()
+	if send(anna); len(w.Deeds()) != 1 {
+		t.Errorf("a form that was posted nine times: %q", w.Deeds())
+	}
+	if send(rights.Principal{Name: "boris", Role: rights.Admin}); len(w.Deeds()) != 2 {
+		t.Errorf("another person's form: %q", w.Deeds())
+	}
+	w.Advance(doubleFor + time.Second)
+	if send(anna); len(w.Deeds()) != 3 {
+		t.Errorf("the same form later: %q", w.Deeds())
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/sites/perth/sync", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	as(anna, c).ServeHTTP(httptest.NewRecorder(), r)
+	if len(w.Deeds()) != 4 {
+		t.Errorf("a form whose browser has gone: %q", w.Deeds())
+	}
+
+	var d doubles
+	req := newRequest(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/x", nil))
+	tries := 0
+	fails := func() (*rendered, error) { tries++; return nil, errors.New("no") }
+	for range 2 {
+		if _, err := d.do(req, w.Backend().Now, fails); err == nil {
+			t.Error("it does not fail")
+		}
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = d.do(req, w.Backend().Now, func() (*rendered, error) { panic("x") })
+	}()
+	if _, err := d.do(req, w.Backend().Now, fails); err == nil || tries != 3 {
+		t.Errorf("a form that failed was carried out %d times", tries)
 	}
 }

@@ -42,6 +42,7 @@ type Console struct {
 	memo      memo
 	speed     speeds
 	publishes publishes
+	doubles   doubles
 
 	routes map[string]func(*request) (*page, error)
 }

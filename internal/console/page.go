@@ -134,6 +134,9 @@ func countAny(n any, noun string) string {
 	return text + " " + noun
 }
 
+// postFor bounds the time that a form takes to be carried out.
+const postFor = 2 * time.Minute
+
 // rendered is a page's own part, which those with the same rights share.
 type rendered struct {
 	page *page
@@ -155,7 +158,10 @@ func (c *Console) show(w http.ResponseWriter, req *http.Request, build func(*req
 	if req.Method == http.MethodGet {
 		out, err = shared(r, &c.memo, "page\x00"+req.URL.RequestURI(), render)
 	} else {
-		out, err = render(r.Context())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), postFor)
+		defer cancel()
+		r.Request = r.WithContext(ctx)
+		out, err = c.doubles.do(r, c.b.Now, func() (*rendered, error) { return render(r.Context()) })
 		c.memo.forget()
 	}
 	if err != nil {

@@ -227,7 +227,10 @@ func (v view) AckIncident(_ ctx, id int64, note string, silent time.Time) (query
 }
 
 // Sync implements api.Orders.
-func (v view) Sync(_ ctx, r core.SyncRequest) ([]core.Order, error) {
+func (v view) Sync(c ctx, r core.SyncRequest) ([]core.Order, error) {
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
 	v.w.did("sync %+v", r)
 	return []core.Order{{Site: r.Scope.Site, Channel: "package", Number: 13, Connected: true}}, nil
 }
