@@ -205,7 +205,7 @@ func tries(w *consoletest.World) []try {
 		{route: "POST /halt", path: "/halt", form: url.Values{"scope": {"all"}, "typed": {"all"}, "reason": {"x"}}, need: rights.Operator, on: "/halt?scope=all", all: true},
 		{route: "POST /incidents", path: "/incidents", form: url.Values{"id": {"31"}, "note": {"x"}, "act": {"ack"}}, need: rights.Operator, on: "/incidents"},
 		{route: "GET /publish", path: "/publish", need: rights.Publisher, all: true},
-		{route: "POST /publish", path: "/publish", form: url.Values{"channel": {"package"}}, need: rights.Publisher, on: "/publish", all: true},
+		{route: "POST /publish", path: "/publish", form: url.Values{"act": {"dry-run"}, "channel": {"package"}}, need: rights.Publisher, on: "/publish", all: true},
 		{route: "POST /sessions/end", path: "/sessions/end", form: url.Values{"id": {"5e551011"}}, need: rights.Admin, on: "/audit", all: true},
 		{route: "POST /resume", path: "/resume", form: url.Values{"order": {order}}, need: rights.Operator, on: "/halt/" + order},
 	}
