@@ -172,3 +172,30 @@ func TestDoubleClick(t *testing.T) {
 		t.Errorf("a form that failed was carried out %d times", tries)
 	}
 }
+
+// TestRightsFirst posts forms that are not valid without the right to the deed: each answers 403, is audited and does
+// nothing.
+func TestRightsFirst(t *testing.T) {
+	w := consoletest.New()
+	b := w.Backend()
+	viewer, limited := as(kay, New(Options{Backend: b})), as(operator, New(Options{Backend: b}))
+	for name, c := range map[string]struct {
+		h    http.Handler
+		path string
+		form url.Values
+	}{
+		"halt without a reason":          {viewer, "/halt", url.Values{"scope": {"domain"}, "value": {"plant"}}},
+		"halt all, not typed, by a part": {limited, "/halt", url.Values{"scope": {"all"}, "reason": {"x"}}},
+		"resume without an order":        {viewer, "/resume", nil},
+		"incident without a number":      {viewer, "/incidents", nil},
+		"incident without a note":        {viewer, "/incidents", url.Values{"id": {"1"}}},
+		"limit with a wrong rate":        {viewer, "/sites/osaka/limit", url.Values{"rate": {"much"}}},
+		"limit with a wrong time":        {viewer, "/sites/kobe/limit", url.Values{"for": {"long"}}},
+	} {
+		before := len(w.Deeds())
+		out := post(t, c.h, c.path, c.form)
+		if did := w.Deeds()[before:]; out.Code != http.StatusForbidden || len(did) != 1 || !strings.HasPrefix(did[0], "audit refused") {
+			t.Errorf("%s: %d, did %q", name, out.Code, did)
+		}
+	}
+}

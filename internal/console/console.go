@@ -116,6 +116,14 @@ func (r *request) get(name string) string { return strings.TrimSpace(r.FormValue
 // may reports whether the principal has a role, so that a page offers only allowed actions. The backend decides again.
 func (r *request) may(role rights.Role) bool { return r.who.Role >= role }
 
+// refused returns the refusal of a backend that was asked for a deed without the right to it, so that it audits that.
+func refused(err error) error {
+	if err == nil {
+		return errors.New("the right is missing, and the backend has not refused")
+	}
+	return err
+}
+
 // explain returns the text of an error for a person.
 func (c *Console) explain(err error) *api.Error {
 	var known *api.Error

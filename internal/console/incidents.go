@@ -74,6 +74,14 @@ func (c *Console) silence(r *request) (time.Time, error) {
 
 func (c *Console) postIncident(r *request) (*page, error) {
 	id, err := strconv.ParseInt(r.get("id"), 10, 64)
+	if !r.may(rights.Operator) { // before the form is judged
+		if r.get("act") == "close" {
+			_, err = c.b.Incidents.CloseIncident(r.Context(), id, "")
+		} else {
+			_, err = c.b.Incidents.AckIncident(r.Context(), id, "", time.Time{})
+		}
+		return nil, refused(err)
+	}
 	if err != nil || id < 1 {
 		return nil, &api.Error{Code: "usage", Message: "no incident is named", Fix: "choose one on the page Incidents"}
 	}

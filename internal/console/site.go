@@ -138,6 +138,10 @@ func (c *Console) postSite(r *request) (*page, error) {
 		_, err = c.b.Orders.Verify(r.Context(), core.VerifyRequest{Scope: scope, Full: r.get("full") == "true", Repair: r.get("repair") == "true"})
 	case "limit":
 		q := core.LimitRequest{Scope: fleet.Scope{Site: name}, Rate: r.get("rate")}
+		if !r.may(rights.Operator) { // before the form is judged
+			_, err := c.b.Orders.Limit(r.Context(), q)
+			return nil, refused(err)
+		}
 		if q.Rate != "" {
 			if _, err := nights.ParseLimit(q.Rate); err != nil {
 				return nil, &api.Error{Code: "usage", Message: "the rate: " + err.Error(), Fix: "write a rate such as 20Mbit, 0 to stop, or unlimited; nothing lifts the limit"}
