@@ -68,12 +68,12 @@ func (g guardedJobs) Stop(ctx context.Context, id, by string) (jobs.Status, erro
 		err = g.mayDo(ctx, "stop ", &j.Job)
 	}
 	if err == nil {
-		err = g.rights.Audit(ctx, "job stop", id, j.Kind)
+		err = g.rights.Audit(ctx, "job stop", j.ID, j.Kind)
 	}
 	if err != nil {
 		return jobs.Status{}, err
 	}
-	return g.next.Stop(ctx, id, by)
+	return g.next.Stop(ctx, j.ID, by) // id may be a prefix
 }
 
 // List implements Jobs.
@@ -96,8 +96,9 @@ func (g guardedJobs) List(ctx context.Context, after string, limit int) ([]jobs.
 
 // Follow implements Jobs.
 func (g guardedJobs) Follow(ctx context.Context, id string, send func(text []byte, missed int) error) (ledger.Job, error) {
-	if j, err := g.Show(ctx, id); err != nil {
+	j, err := g.Show(ctx, id)
+	if err != nil {
 		return j.Job, err
 	}
-	return g.next.Follow(ctx, id, send)
+	return g.next.Follow(ctx, j.ID, send) // id may be a prefix
 }

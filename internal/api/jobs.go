@@ -172,7 +172,7 @@ func order[B any](r *routes, path, summary string, handle func(context.Context, 
 
 func absentJob(err error) error {
 	if errors.Is(err, ledger.ErrNotFound) {
-		return &Error{Code: "absent", Message: err.Error(), Fix: "nightferry job list shows the jobs"}
+		return &Error{Code: "absent", Message: err.Error(), Fix: "nightferry job list shows the jobs; give more digits if several begin so"}
 	}
 	return err
 }

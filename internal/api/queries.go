@@ -115,5 +115,5 @@ type JobsQuery struct {
 
 // JobQuery names a job.
 type JobQuery struct {
-	ID string `path:"id" doc:"the job's id"`
+	ID string `path:"id" doc:"the job's id, or its first digits if no other job's begins so"`
 }

@@ -269,7 +269,7 @@ func (s *Service) find(id string) *running {
 	return s.running[id]
 }
 
-// Show returns a job, or ledger.ErrNotFound.
+// Show returns the one job whose id starts with the digits id, or ledger.ErrNotFound. Stop and Follow want the whole id.
 func (s *Service) Show(ctx context.Context, id string) (Status, error) {
 	j, err := s.o.Store.Get(ctx, id)
 	return s.statusOf(j), err

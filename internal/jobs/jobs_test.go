@@ -193,3 +193,23 @@ func TestBounds(t *testing.T) {
 		t.Errorf("beyond all places: %v", err)
 	}
 }
+
+// TestFirstDigits finds a job by the first digits of its id, unless several begin so.
+func TestFirstDigits(t *testing.T) {
+	l, err := ledger.Open(t.Context(), newPath(t), ledger.Options{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, id := range []string{"aa10", "aa1f", "ab00"} {
+		if err := l.Jobs.Add(t.Context(), ledger.Job{ID: id, Kind: "sync", Started: time.Now(), State: Running}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for prefix, want := range map[string]string{"ab": "ab00", "AB0": "ab00", "aa1f": "aa1f", "aa10": "aa10", "aa1": "", "a": "", "": "", "ac": "", "ab000": "", "%": ""} {
+		j, err := l.Jobs.Get(t.Context(), prefix)
+		if j.ID != want || (want == "") != errors.Is(err, ledger.ErrNotFound) {
+			t.Errorf("%q: found %q, %v; want %q", prefix, j.ID, err, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -56,7 +57,19 @@ func (store *Jobs) List(ctx context.Context, after string, limit int) ([]Job, er
 		"SELECT id, kind, who, domain, region, site, channel, '', started, ended, state, error, x'' FROM jobs WHERE ?1 = '' OR seq < (SELECT seq FROM jobs WHERE id = ?1) ORDER BY seq DESC LIMIT ?2", after, rowLimit(limit))
 }
 
-// Get returns a job, or ErrNotFound.
-func (store *Jobs) Get(ctx context.Context, id string) (Job, error) {
-	return queryOne(ctx, store.db.read, "read a job", scanJob, "SELECT "+jobColumns+" FROM jobs WHERE id = ?", id)
+// Get returns the job whose id starts with the hexadecimal digits of prefix. ErrNotFound: there is none, or several, so that
+// nobody learns of a job that they may not see.
+func (store *Jobs) Get(ctx context.Context, prefix string) (Job, error) {
+	if prefix == "" {
+		return Job{}, ErrNotFound
+	}
+	found, err := queryAll(ctx, store.db.read, "read a job", scanJob, // 'g' comes after all digits
+		"SELECT "+jobColumns+" FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2", strings.ToLower(prefix))
+	if err == nil && len(found) != 1 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	return found[0], nil
 }
