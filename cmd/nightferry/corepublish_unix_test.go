@@ -88,7 +88,8 @@ func (x *coreBox) publishes() {
 	x.fails(14, "sync", "--all", "--channel", "pakage")
 	x.fails(14, "sites", "--site", "atlantis")
 	x.fails(14, "where", "pakage/foo.msi")
-	contains(t, x.fails(14, "where", "package/sub"), `"sub" is a folder of "package": name a file in it`)
+	contains(t, x.fails(14, "where", "package/sub"), `"sub" is a folder of "package": name a file in it, such as "sub/bar.msi"`)
+	contains(t, x.fails(14, "where", "package/su"), `named "su": name one that begins so, such as "sub/"`)
 	contains(t, x.fails(14, "where", "package/fo.msi"), `no file of channel package is named "fo.msi": did you mean "foo.msi"\?`)
 	contains(t, x.fails(14, "where", "package/bar.msi"), `did you mean "sub/bar.msi"\?`)
 	for _, verb := range []string{"runs", "logs"} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 		return nil, err
 	}
 	if newest != nil && newest.Kind == manifest.Dir {
-		return nil, fmt.Errorf("%q is a folder of %q: name a file in it: %w", name, channel, fs.ErrNotExist)
+		return nil, fmt.Errorf("%q is a folder of %q: name a file in it%s: %w", name, channel, v.completions(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name+"/"), fs.ErrNotExist)
 	}
 	doubts, err := v.findDoubts(ctx, channel, name)
 	if err != nil {
@@ -102,9 +103,32 @@ func (v *Service) waitsOf(ctx context.Context, channel string) (map[Row]*Waiting
 	return out, err
 }
 
-// similarPath suggests the path of a release that is most similar to name. A release
+// completions lists the paths of a release that begin with prefix, after a comma; empty: none does.
+func (v *Service) completions(ctx context.Context, k releases.Key, prefix string) string {
+	const shown = 10
+	list, err := v.o.Releases.Completions(ctx, k, prefix, shown+1)
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	text := ", such as "
+	for i, p := range list {
+		switch {
+		case i == shown:
+			return text + " and others"
+		case i > 0:
+			text += ", "
+		}
+		text += strconv.Quote(p)
+	}
+	return text
+}
+
+// similarPath suggests the paths of a release that begin with name, else the one that is most similar to it. A release
 // that cannot be read within some seconds suggests none.
 func (v *Service) similarPath(ctx context.Context, k releases.Key, name string) string {
+	if begin := v.completions(ctx, k, name); begin != "" {
+		return "name one that begins so" + begin
+	}
 	const none = "no path of the newest release is similar"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

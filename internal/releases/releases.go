@@ -4,6 +4,7 @@ package releases
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,30 @@ func (r *Reader) Find(ctx context.Context, k Key, path string) (*manifest.Entry,
 		return nil, err
 	}
 	return open.Manifests(&r.pages).Find(ctx, open.Index, rel, path, repo.FetchOptions{})
+}
+
+// Completions returns the first n paths of a release that begin with prefix, each up to its next slash: a folder's ends with
+// one, and stands for all below it.
+func (r *Reader) Completions(ctx context.Context, k Key, prefix string, n int) (list []string, err error) {
+	rel, err := r.Release(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	open := r.repo()
+	for from := prefix; len(list) < n; {
+		e, err := open.Manifests(&r.pages).Seek(ctx, open.Index, rel, from, repo.FetchOptions{})
+		if err != nil || e == nil || !strings.HasPrefix(e.Path, prefix) {
+			return list, err
+		}
+		path := e.Path
+		from = path + "\x00" // no path holds this byte, nor the other
+		if name, _, below := strings.Cut(path[len(prefix):], "/"); below || e.Kind == manifest.Dir {
+			path = prefix + name + "/"
+			from = path + "\xff" // follows all below the folder
+		}
+		list = append(list, path)
+	}
+	return list, nil
 }
 
 // Finder returns a finder for one report.

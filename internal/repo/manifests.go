@@ -172,6 +172,27 @@ func (m Manifests) Find(ctx context.Context, at func(context.Context) (*Index, e
 	return nil, nil
 }
 
+// Seek returns the first entry of a release whose path is not before path, or nil. It fetches at most two pages.
+func (m Manifests) Seek(ctx context.Context, at func(context.Context) (*Index, error), rel *Release, path string, o FetchOptions) (*manifest.Entry, error) {
+	n, found := slices.BinarySearchFunc(rel.Pages, path, func(p manifest.PageRef, path string) int { return manifest.ComparePaths(p.First, path) })
+	if !found && n > 0 {
+		n--
+	}
+	for ; n < len(rel.Pages); n++ {
+		if err := m.Load(ctx, at, []digest.Digest{rel.Pages[n].ID}, o); err != nil {
+			return nil, err
+		}
+		entries, err := m.decode(rel, n)
+		if err != nil {
+			return nil, err
+		}
+		if i, _ := slices.BinarySearchFunc(entries, path, func(e manifest.Entry, path string) int { return manifest.ComparePaths(e.Path, path) }); i < len(entries) {
+			return &entries[i], nil
+		}
+	}
+	return nil, nil
+}
+
 // Refs returns all chunk references of a file. Its chunk-list pages, if it has
 // any, must be cached.
 func (m Manifests) Refs(e *manifest.Entry) ([]chunk.Ref, error) {
