@@ -290,7 +290,6 @@ func (s *Service) Ack(ctx context.Context, id int64, who, note string, silent ti
 		if d := silent.Sub(s.o.Now()); d <= 0 || d > MaxSilence {
 			return ledger.Incident{}, fmt.Errorf("incident %d: no alert until %s: %w", id, silent.UTC().Format(time.RFC3339), ErrSilence)
 		}
-		note += ", no alert until " + silent.UTC().Format("2006-01-02 15:04 UTC")
 	}
 	s.Flush(ctx)
 	return s.o.Records.AckIncident(ctx, id, silent.UTC().Truncate(time.Microsecond), ledger.Deed{Who: who, What: "acknowledge incident", Detail: note})

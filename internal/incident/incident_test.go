@@ -141,6 +141,9 @@ func TestSilence(t *testing.T) {
 	if _, err := d.Ack(ctx, id(), "kay", "the office moves", until); err != nil {
 		t.Fatal(err)
 	}
+	if list, err := d.List(ctx, false); err != nil || list[0].Acked != "kay: the office moves" {
+		t.Errorf("%+v, %v", list, err)
+	}
 	for range 2 {
 		if got := silent(); !got.Equal(until) {
 			t.Errorf("silent until %s, want %s", got, until)

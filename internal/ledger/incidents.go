@@ -85,7 +85,7 @@ func (x *tx) describeIncident(key string) error {
 func (store *Incidents) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
 	now := store.db.now()
 	err = store.db.makeChange(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
-		if i, err = x.annotateIncident(now, id, d, "resolved = ?1, closed"); err != nil {
+		if i, err = x.annotateIncident(now, id, d, "resolved = ?1, closed", d.Detail); err != nil {
 			return err
 		}
 		return x.execSQL("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", toMicros(now), id)
@@ -96,8 +96,12 @@ func (store *Incidents) CloseIncident(ctx context.Context, id int64, d Deed) (i 
 // AckIncident records that an operator has acknowledged an open incident, and until when no alert is sent of it, nor of
 // another incident with its key; the zero time ends such a silence. It writes the audit entry in the same transaction.
 func (store *Incidents) AckIncident(ctx context.Context, id int64, silent time.Time, d Deed) (i Incident, err error) {
+	note := d.Detail
+	if !silent.IsZero() {
+		d.Detail += ", no alert until " + silent.UTC().Format("2006-01-02 15:04 UTC")
+	}
 	err = store.db.makeChange(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
-		if i, err = x.annotateIncident(store.db.now(), id, d, "acked"); err != nil {
+		if i, err = x.annotateIncident(store.db.now(), id, d, "acked", note); err != nil {
 			return err
 		}
 		if err := x.execSQL("UPDATE incidents SET silenced = 0 WHERE key = ? AND silenced > 0", i.Key); err != nil {
@@ -110,8 +114,8 @@ func (store *Incidents) AckIncident(ctx context.Context, id int64, silent time.T
 }
 
 // annotateIncident writes an operator's note to a column of an open incident, and the audit entry.
-func (x *tx) annotateIncident(now time.Time, id int64, d Deed, column string) (i Incident, err error) {
-	err = x.queryRow("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", toMicros(now), d.Who+": "+d.Detail, id).
+func (x *tx) annotateIncident(now time.Time, id int64, d Deed, column, note string) (i Incident, err error) {
+	err = x.queryRow("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", toMicros(now), d.Who+": "+note, id).
 		Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
 	if err != nil {
 		return i, err
