@@ -57,6 +57,7 @@ func newPublish(e *env) *cobra.Command {
 	fl.BoolVar(&r.AllowEmpty, "allow-empty", false, "publish a source without any file")
 	fl.BoolVar(&r.Rehash, "rehash", false, "read every file, whatever its size and times say")
 	fl.TextVar(&r.Reviewed, "reviewed", digest.Digest{}, "publish only if the source still holds `TREE`, which a dry run has shown (--json: tree)")
+	fl.Lookup("reviewed").DefValue = "" // else help shows 64 zeros
 	fl.BoolVar(&r.DryRun, "dry-run", false, "show the changes that a publish would contain, and store nothing")
 	return cmd
 }
