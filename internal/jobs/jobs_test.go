@@ -200,7 +200,7 @@ func TestFirstDigits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	for _, id := range []string{"aa10", "aa1f", "ab00"} {
 		if err := l.Jobs.Add(t.Context(), ledger.Job{ID: id, Kind: "sync", Started: time.Now(), State: Running}); err != nil {
 			t.Fatal(err)
