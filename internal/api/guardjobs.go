@@ -34,6 +34,9 @@ func (g guardedJobs) Start(ctx context.Context, j ledger.Job, work jobs.Work) (l
 	if err := g.mayDo(ctx, "", &j); err != nil {
 		return j, err
 	}
+	if _, err := g.rights.Configured().Select(jobScope(&j)); err != nil { // else it would be accepted, and fail
+		return j, hidden(ctx, err)
+	}
 	return g.next.Start(ctx, j, work)
 }
 

@@ -48,6 +48,9 @@ func (r *routes) startJob(ctx context.Context, kind string, scope fleet.Scope, r
 	if errors.Is(err, jobs.ErrBusy) || errors.Is(err, jobs.ErrMany) || errors.Is(err, jobs.ErrEnding) {
 		err = &Error{Code: "conflict", Message: err.Error(), Fix: "nightferry job list shows the jobs; wait until one has ended, or stop one"}
 	}
+	if unknown := (*fleet.UnknownError)(nil); errors.As(err, &unknown) {
+		err = &Error{Code: "absent", Message: unknown.Error(), Fix: "name what the configuration contains"}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -164,3 +164,17 @@ func TestForgottenScope(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownNames checks that work on what is not configured is refused, and starts no job.
+func TestUnknownNames(t *testing.T) {
+	_, ask := newSlow(t)
+	for path, body := range map[string]string{"/v1/publish": `{"channel":"pakage"}`, "/v1/sync": `{"scope":{"site":"roma"}}`, "/v1/verify": `{"scope":{"site":"rome","channel":"pakage"}}`} {
+		status, _, text := ask("POST", path, body, "")
+		if status != http.StatusNotFound || !strings.Contains(text, "is named") {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	if _, _, text := ask("GET", "/v1/jobs", "", ""); strings.Contains(text, `"kind"`) {
+		t.Errorf("jobs: %s", text)
+	}
+}
