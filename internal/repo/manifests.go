@@ -148,28 +148,13 @@ func (m Manifests) decode(rel *Release, n int) ([]manifest.Entry, error) {
 	return entries, nil
 }
 
-// Find returns the entry with the given path, or nil, reading one page.
+// Find returns the entry with the given path, or nil.
 func (m Manifests) Find(ctx context.Context, at func(context.Context) (*Index, error), rel *Release, path string, o FetchOptions) (*manifest.Entry, error) {
-	n, found := slices.BinarySearchFunc(rel.Pages, path, func(p manifest.PageRef, path string) int { return manifest.ComparePaths(p.First, path) })
-	if !found {
-		n--
+	e, err := m.Seek(ctx, at, rel, path, o)
+	if e != nil && e.Path != path {
+		e = nil
 	}
-	if n < 0 {
-		return nil, nil
-	}
-	if err := m.Load(ctx, at, []digest.Digest{rel.Pages[n].ID}, o); err != nil {
-		return nil, err
-	}
-	entries, err := m.decode(rel, n)
-	if err != nil {
-		return nil, err
-	}
-	for i := range entries {
-		if entries[i].Path == path {
-			return &entries[i], nil
-		}
-	}
-	return nil, nil
+	return e, err
 }
 
 // Seek returns the first entry of a release whose path is not before path, or nil. It fetches at most two pages.
