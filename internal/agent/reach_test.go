@@ -49,7 +49,7 @@ func TestUnreadableTarget(t *testing.T) {
 	w.await("run", func() bool { return w.finished(0) != nil })
 	record := filepath.Join(target, ".nightferry")
 	w.await("the record to be free", func() bool { return os.Rename(record, record+".kept") == nil }) // the agent closes it after its report
-	w.try(os.WriteFile(record, nil, 0o644)) // reading the record fails, as on a bad disk
+	w.try(os.WriteFile(record, nil, 0o644))                                                           // reading the record fails, as on a bad disk
 	w.want(func(s *wire.State) {
 		s.Desired[0].Start++
 		s.Desired[0].Check = wire.CheckQuick
