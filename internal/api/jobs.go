@@ -49,7 +49,7 @@ func (r *routes) startJob(ctx context.Context, kind string, scope fleet.Scope, r
 		err = &Error{Code: "conflict", Message: err.Error(), Fix: "nightferry job list shows the jobs; wait until one has ended, or stop one"}
 	}
 	if unknown := (*fleet.UnknownError)(nil); errors.As(err, &unknown) {
-		err = &Error{Code: "absent", Message: unknown.Error(), Fix: "name what the configuration contains"}
+		err = &Error{Code: "absent", Message: unknown.Error(), Fix: "use a channel, a site, a region or a domain of the configuration"}
 	}
 	if err != nil {
 		return nil, err

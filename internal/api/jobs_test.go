@@ -165,7 +165,7 @@ func TestForgottenScope(t *testing.T) {
 	}
 }
 
-// TestUnknownNames checks that work on what is not configured is refused, and starts no job.
+// TestUnknownNames checks that work on an unknown name is refused, and starts no job.
 func TestUnknownNames(t *testing.T) {
 	_, ask := newSlow(t)
 	for path, body := range map[string]string{"/v1/publish": `{"channel":"pakage"}`, "/v1/sync": `{"scope":{"site":"roma"}}`, "/v1/verify": `{"scope":{"site":"rome","channel":"pakage"}}`} {

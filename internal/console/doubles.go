@@ -16,7 +16,7 @@ const (
 var errUnfinished = errors.New("the form was not carried out")
 
 // doubles makes a form that the same person posts twice at once, as with a double click, act once. A form that failed acts
-// again: the person has mended what the error named. The zero value is ready.
+// again: the person has mended its cause. The zero value is ready.
 type doubles struct {
 	mu  sync.Mutex
 	all map[[sha256.Size]byte]*posted

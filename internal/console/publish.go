@@ -162,7 +162,7 @@ func (c *Console) postPublish(r *request) (*page, error) {
 	}
 	if !x.DryRun {
 		if err := x.Reviewed.UnmarshalText([]byte(r.get("tree"))); err != nil || x.Reviewed.IsZero() {
-			return nil, &api.Error{Code: "usage", Message: "nothing was published: the form does not say what was reviewed", Fix: "go back to the review"}
+			return nil, &api.Error{Code: "usage", Message: "nothing was published: the form names no reviewed tree", Fix: "go back to the review"}
 		}
 	}
 	if !c.publishes.begin(x) {

@@ -44,7 +44,7 @@ func TestPublish(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text, `name="tree" value="`+seen.String()) || !strings.Contains(text, "--reviewed "+seen.String()) {
-		t.Error("the review does not say what was reviewed")
+		t.Error("the review lacks the reviewed tree")
 	}
 	if got := send("package", "zzz"); got != http.StatusBadRequest {
 		t.Errorf("an unknown act: %d", got)
@@ -52,7 +52,7 @@ func TestPublish(t *testing.T) {
 	w.Tree = digest.Of([]byte("changed since"))
 	send("package", "publish")
 	if text = get(t, h, "/publish?channel=package").Body.String(); !strings.Contains(text, "the source has changed since the dry run") || strings.Contains(text, "done: release") {
-		t.Error("what nobody has reviewed is published")
+		t.Error("an unreviewed tree is published")
 	}
 	w.Advance(time.Minute) // not the same click
 	send("package", "dry-run")

@@ -265,7 +265,7 @@ func (q *Orders) whyWaiting(ctx context.Context, x *awaited) string {
 	ch := &sites[0].Channels[0]
 	for _, r := range ch.Reasons {
 		if ch.Waiting != nil && r.Cause == ch.Waiting.String() {
-			return r.Cause // it says what the short form does
+			return r.Cause // it holds the short form, too
 		}
 		if r.Cause != "" && r.What != "due" {
 			return r.What + ": " + r.Cause

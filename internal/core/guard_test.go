@@ -23,7 +23,7 @@ func TestProgressAfterReload(t *testing.T) {
 	}
 }
 
-// TestStalledEnds: progress that arrives after its run has ended is no movement, and what has ended is not stalled.
+// TestStalledEnds: late progress of an ended run is no movement, and an ended run is not stalled.
 func TestStalledEnds(t *testing.T) {
 	now := time.Now()
 	s := sites{now: func() time.Time { return now }, beat: time.Hour, started: now.Add(-time.Minute)}
